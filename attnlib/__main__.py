@@ -1,0 +1,7 @@
+"""``python -m attnlib``: the command line."""
+
+import sys
+
+from attnlib.cli import main
+
+sys.exit(main())

@@ -1,0 +1,40 @@
+"""Operations on arrays: arrays in, arrays out. See each function for shapes, dtypes and errors.
+
+Shared by all of them:
+
+- Inputs are float32, float64, float16 or bfloat16 (``ml_dtypes.bfloat16``) arrays of any strides; what has a contiguous
+  last axis is read in place, anything else is copied once. The result has the inputs' dtype; mixed dtypes promote as
+  NumPy's do. float16 and bfloat16 accumulate in float32.
+- ``out=`` takes a writable array of the result's shape and dtype, strided too; it may overlap an input.
+- Integer, complex and masked arrays raise `TypeError`, wrong shapes and values `ValueError`; both name the argument.
+- The bits of a result do not depend on the number of threads, on the batch size or on padding.
+"""
+
+from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, tanh
+from attnlib.functional.attention import attention, attention_varlen, merge_attention
+from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
+from attnlib.functional.normalization import layer_norm, rms_norm
+from attnlib.functional.positions import rotary_embedding, sinusoidal_encoding
+from attnlib.functional.softmax import log_softmax, softmax
+
+__all__ = [
+    "PackedWeight",
+    "attention",
+    "attention_varlen",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "matmul",
+    "merge_attention",
+    "pack_weight",
+    "relu",
+    "rms_norm",
+    "rotary_embedding",
+    "sigmoid",
+    "silu",
+    "sinusoidal_encoding",
+    "softmax",
+    "swiglu",
+    "tanh",
+]

@@ -1,0 +1,136 @@
+"""Matrix products and linear layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from attnlib import _core
+from attnlib._core import PackedWeight
+
+__all__ = ["PackedWeight", "linear", "matmul", "pack_weight"]
+
+
+def matmul(a: npt.ArrayLike, b: npt.ArrayLike, /, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+    """Matrix product, as `numpy.matmul`.
+
+    Every element of the result is summed in the order of K by one accumulator, so its bits depend on its own row of
+    ``a`` and column of ``b`` alone, and on the instruction set in use.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., M, K) or (K,)
+        Left operand; a transposed view is copied once.
+    b : array_like, shape (..., K, N) or (K,)
+        Right operand, any strides. Leading axes broadcast against those of ``a``.
+    out : ndarray, shape (..., M, N), optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray, shape (..., M, N)
+        Without the M (N) axis if ``a`` (``b``) has one axis; two of those give a scalar.
+
+    Raises
+    ------
+    TypeError
+        For an argument that is not float32, float64, float16 or bfloat16.
+    ValueError
+        If the shapes do not fit, or ``out`` has another shape or is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, attnlib as al
+    >>> al.matmul(np.eye(2, 3), np.arange(6.0).reshape(3, 2))
+    array([[0., 1.],
+           [2., 3.]])
+    """
+    return _core.matmul(a, b, out)
+
+
+def linear(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike | PackedWeight,
+    bias: npt.ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    residual: npt.ArrayLike | None = None,
+    out: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """``activation(x @ weight.T + bias) + residual`` in one pass over the result.
+
+    Bias, activation and residual are applied in the compute dtype (float32; float64 for float64) to the tile that the
+    product has just finished; the result is rounded to its dtype once.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., in_features)
+        Input rows.
+    weight : array_like or PackedWeight, shape (out_features, in_features)
+        As in `torch.nn.Linear`. A `PackedWeight` saves laying it out again on every call.
+    bias : array_like, shape (out_features,), optional
+        Added to every row.
+    activation : {None, "relu", "gelu", "gelu_tanh", "silu", "tanh"}
+        Applied to the sum; ``"gelu"`` is the exact one, ``"gelu_tanh"`` its approximation.
+    residual : array_like, shape (..., out_features), optional
+        Added after the activation.
+    out : ndarray, shape (..., out_features), optional
+        Where to put the result; may be ``residual``.
+
+    Returns
+    -------
+    ndarray, shape (..., out_features)
+        Of the dtype that ``x``, ``weight``, ``bias`` and ``residual`` promote to.
+
+    Raises
+    ------
+    TypeError
+        For an argument that is not float32, float64, float16 or bfloat16.
+    ValueError
+        If the shapes do not fit, or the activation is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, attnlib as al
+    >>> x, weight = np.array([[1.0, -2.0]]), np.array([[3.0, 1.0], [1.0, 1.0]])
+    >>> al.linear(x, weight, np.array([0.5, 0.5]), activation="relu", residual=np.ones((1, 2)))
+    array([[2.5, 1. ]])
+    """
+    return _core.linear(x, weight, bias, activation, residual, out)
+
+
+def pack_weight(weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None) -> PackedWeight:
+    """Lay a weight out for the kernels in use, once, for use in `linear`.
+
+    Parameters
+    ----------
+    weight : array_like, shape (out_features, in_features)
+        As in `torch.nn.Linear`.
+    dtype : dtype, optional
+        What to store: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``; by default the weight's own dtype.
+        Products with a bfloat16 weight read half the memory and still accumulate in float32.
+
+    Returns
+    -------
+    PackedWeight
+        With ``shape``, ``dtype``, ``nbytes`` and ``unpack()``, which gives the stored values back as an array. It
+        pickles; unpickling lays the weight out for the kernels of that process.
+
+    Raises
+    ------
+    TypeError
+        For a weight or a dtype that is not one of the above.
+    ValueError
+        If the weight is not two-dimensional.
+
+    Examples
+    --------
+    >>> import numpy as np, attnlib as al
+    >>> packed = al.pack_weight(np.ones((4, 3), np.float32), dtype="bfloat16")
+    >>> packed.shape, str(packed.dtype)
+    ((4, 3), 'bfloat16')
+    >>> al.linear(np.ones((1, 3), np.float32), packed)
+    array([[3., 3., 3., 3.]], dtype=float32)
+    """
+    return _core.pack_weight(weight, dtype)

@@ -1,0 +1,115 @@
+"""Reading the JSON files of a model folder, with errors that name the file and the field.
+
+What stands in a folder comes from elsewhere and may be anything: every field is checked for its type and for
+a range outside of which no model lies, before any memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["JsonFile", "parse_json"]
+
+Option = TypeVar("Option")
+
+
+def parse_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file or it is not JSON. The message begins with its path.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+
+
+class JsonFile:
+    """A JSON file that holds one object, and its fields.
+
+    Parameters
+    ----------
+    path
+        The file. It must hold an object.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        data = parse_json(path)
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: expected a JSON object, found {type(data).__name__}")
+        self._fields: dict[str, Any] = data
+
+    def __contains__(self, field: str) -> bool:
+        return self._fields.get(field) is not None
+
+    def error(self, field: str, problem: str) -> ValueError:
+        """Make an error about a field of this file."""
+        return ValueError(f"{self.path}: {field} {problem}")
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """Return a field as it is; without a default a missing or null field is an error."""
+        value = self._fields.get(field)
+        if value is not None:
+            return value
+        if default is None:
+            raise self.error(field, "is missing")
+        return default
+
+    def integer(self, field: str, low: int, high: int, default: int | None = None) -> int:
+        """Return an integer from `low` to `high`."""
+        value = self.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(field, f"must be an integer, found {_shown(value)}")
+        if not low <= value <= high:
+            raise self.error(field, f"must be from {low} to {high}, found {_shown(value)}")
+        return value
+
+    def number(self, field: str, low: float, high: float, default: float | None = None) -> float:
+        """Return a number from `low` to `high`."""
+        value = self.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise self.error(field, f"must be a number, found {_shown(value)}")
+        if not low <= value <= high:
+            raise self.error(field, f"must be from {low} to {high}, found {_shown(value)}")
+        return float(value)
+
+    def boolean(self, field: str, default: bool) -> bool:
+        """Return true or false."""
+        value = self.get(field, default)
+        if not isinstance(value, bool):
+            raise self.error(field, f"must be true or false, found {_shown(value)}")
+        return value
+
+    def text(self, field: str, default: str | None = None) -> str:
+        """Return a string."""
+        value = self.get(field, default)
+        if not isinstance(value, str):
+            raise self.error(field, f"must be a string, found {_shown(value)}")
+        return value
+
+    def choice(self, field: str, options: Mapping[str, Option], default: str | None = None) -> Option:
+        """Return what `options` has under the string in this field."""
+        value = self.get(field, default)
+        if not isinstance(value, str) or value not in options:
+            raise self.error(field, f"{_shown(value)} is not supported; known are {', '.join(options)}")
+        return options[value]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,100 @@
+"""From a Hugging Face folder to a sentence encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from numpy.typing import DTypeLike
+
+from attnlib.models import bert, distilbert, roberta
+from attnlib.models.config import JsonFile
+from attnlib.models.modules import Modules, read_max_length, read_prompt
+from attnlib.models.safetensors_file import SafetensorsFile
+from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.tokenizer import Tokenizer
+from attnlib.models.weights import load_weights
+
+__all__ = ["load"]
+
+# By the model_type of config.json: a new family is a module that has these two, and a row here.
+_FAMILIES: dict[str, tuple[Callable[[JsonFile], bert.BertConfig], bert.WeightNames]] = {
+    "bert": (bert.read_config, bert.NAMES),
+    "roberta": (roberta.read_config, roberta.NAMES),
+    "xlm-roberta": (roberta.read_config, roberta.NAMES),
+    "camembert": (roberta.read_config, roberta.NAMES),
+    "distilbert": (distilbert.read_config, distilbert.NAMES),
+}
+
+
+def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder:
+    """Load a sentence encoder of the BERT family from a folder.
+
+    Read are ``config.json``, ``model.safetensors``, ``tokenizer.json`` and, where they are,
+    ``tokenizer_config.json`` and what sentence-transformers adds: ``modules.json``, the files of its modules,
+    ``sentence_bert_config.json`` and ``config_sentence_transformers.json``.
+
+    Parameters
+    ----------
+    folder
+        A folder in the usual Hugging Face layout, of a BERT, MiniLM, RoBERTa, XLM-RoBERTa, CamemBERT or
+        DistilBERT model. Pooling, normalisation and the maximum length are those of its own files; a folder
+        without ``modules.json`` is pooled by the mean and not normalised.
+    dtype
+        What to compute in: ``"float32"`` (default), ``"bfloat16"``, or any other that `nn.Module.to` takes.
+        The vectors are float32 all the same.
+
+    Returns
+    -------
+    SentenceEncoder
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or one of the files is not there.
+    ValueError
+        If a file is malformed, does not fit the others, or asks for what is not supported. The message names
+        the file and the field or tensor.
+    ImportError
+        If safetensors or tokenizers are not installed.
+
+    Examples
+    --------
+    >>> import attnlib.models
+    >>> encoder = attnlib.models.load("all-MiniLM-L6-v2")  # doctest: +SKIP
+    >>> encoder.encode(["A text.", "Another."]).shape  # doctest: +SKIP
+    (2, 384)
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: there is no such folder")
+    modules = Modules(root)
+    place = modules.transformer
+    file = JsonFile(place / "config.json")
+    read_config, names = file.choice("model_type", _FAMILIES)
+    config = read_config(file)
+    pooling = modules.pooling(config.hidden_size)
+    max_length, lower_case = read_max_length(place, config.max_length)
+    tokenizer = Tokenizer(
+        place / "tokenizer.json",
+        vocab_size=config.vocab_size,
+        max_length=max_length,
+        lower_case=lower_case,
+    )
+    weights = SafetensorsFile(place / "model.safetensors")
+
+    # Nothing is loaded yet: this says what to convert to on the way in. First the dtype of everything, since
+    # quantised formats leave biases and norms as they are.
+    model = bert.BertModel(config)
+    model.to("float32")
+    model.to(dtype)
+    load_weights(model, weights, names)
+    return SentenceEncoder(
+        model,
+        tokenizer,
+        pooling=pooling,
+        head=modules.head(config.hidden_size * len(pooling)),
+        normalize=modules.normalize,
+        prompt=read_prompt(root),
+    )

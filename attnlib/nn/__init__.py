@@ -1,0 +1,19 @@
+"""Layers for inference, batch first, with the names of ``torch.nn``."""
+
+from attnlib.nn.attention import MultiheadAttention
+from attnlib.nn.embedding import Embedding
+from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
+from attnlib.nn.linear import Linear
+from attnlib.nn.module import Module
+from attnlib.nn.normalization import LayerNorm, RMSNorm
+
+__all__ = [
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "MultiheadAttention",
+    "RMSNorm",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]

@@ -1,0 +1,206 @@
+"""The encoder of the Transformer (Vaswani et al., 2017): self-attention, then a feed-forward network.
+
+Letters: B batch, S tokens, E d_model, F dim_feedforward, H heads, T tokens of packed sequences.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnlib.nn.attention import MultiheadAttention
+from attnlib.nn.linear import Linear
+from attnlib.nn.module import Module, check_size
+from attnlib.nn.normalization import LayerNorm, RMSNorm
+
+__all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
+
+_ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
+
+
+class TransformerEncoderLayer(Module):
+    """One layer of the encoder.
+
+    ``x = norm1(x + self_attn(x)); x = norm2(x + linear2(activation(linear1(x))))``, or with `norm_first`
+    ``x = x + self_attn(norm1(x)); x = x + linear2(activation(linear1(norm2(x))))``.
+
+    Parameters
+    ----------
+    d_model
+        Size E of a token.
+    nhead
+        Heads H; E is a multiple of it.
+    dim_feedforward
+        Inner size F of the feed-forward network. Default 2048.
+    dropout
+        Taken for the sake of ``torch.nn`` and without effect: these layers are for inference.
+    activation
+        ``"relu"`` (default), ``"gelu"`` (exact), ``"gelu_tanh"``, ``"silu"`` or ``"tanh"``.
+    layer_norm_eps
+        Default 1e-5.
+    batch_first
+        Only True, the default.
+    norm_first
+        Normalise before attention and network instead of after. Default False.
+    bias
+        Whether projections and norms have biases. Default True.
+    rng
+        Draw the parameters from this generator, now. By default they are drawn when first used, unless
+        `load_state_dict` brings them.
+
+    Attributes
+    ----------
+    self_attn : MultiheadAttention(E, H)
+    linear1, linear2 : Linear(E, F), Linear(F, E)
+    norm1, norm2 : LayerNorm(E)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attnlib import nn
+    >>> layer = nn.TransformerEncoderLayer(8, 2, 16, activation="gelu")
+    >>> layer(np.zeros((1, 3, 8), np.float32), key_lengths=[2]).shape
+    (1, 3, 8)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = True,
+        norm_first: bool = False,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"TransformerEncoderLayer: activation must be one of {_ACTIVATIONS}, got {activation!r}"
+            )
+        self.activation = activation
+        self.norm_first = norm_first
+        self.self_attn = MultiheadAttention(d_model, nhead, bias=bias, batch_first=batch_first, rng=rng)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, rng=rng)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, rng=rng)
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias)
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        causal: bool = False,
+        key_lengths: ArrayLike | None = None,
+        cu_seqlens: NDArray[np.integer[Any]] | None = None,
+    ) -> NDArray[Any]:
+        """Run the layer.
+
+        Parameters
+        ----------
+        x : (B, S, E) or (S, E); (T, E) with `cu_seqlens`
+        mask : bool, broadcastable to (B, H, S, S), optional
+            True may attend.
+        causal
+            Each token attends only to itself and those before it. Default False.
+        key_lengths : (B,) integers, optional
+            Only so many tokens of each batch entry are valid; the results of the others mean nothing.
+        cu_seqlens : (N + 1,) int32 or int64, optional
+            N sequences packed end to end without padding, sequence n in rows ``cu_seqlens[n]`` to
+            ``cu_seqlens[n + 1]`` of `x`. The results have the same bits as with padding and `key_lengths`.
+            `mask` and `key_lengths` do not go with it.
+
+        Returns
+        -------
+        ndarray of the shape of `x`
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arrays that do not fit the layer or one another.
+        """
+        x = np.asanyarray(x)
+
+        def attend(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
+            return self.self_attn(
+                tokens,
+                mask=mask,
+                causal=causal,
+                key_lengths=key_lengths,
+                cu_seqlens=cu_seqlens,
+                residual=residual,
+            )
+
+        def feed_forward(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
+            return self.linear2(self.linear1(tokens, activation=self.activation), residual=residual)
+
+        if self.norm_first:
+            x = attend(self.norm1(x), x)
+            return feed_forward(self.norm2(x), x)
+        x = _normalise_in_place(self.norm1, attend(x, x))
+        return _normalise_in_place(self.norm2, feed_forward(x, x))
+
+
+def _normalise_in_place(norm: LayerNorm, total: NDArray[Any]) -> NDArray[Any]:
+    """Normalise a sum that nobody else has seen, over itself unless the weights promote it."""
+    fits = norm.weight is None or norm.weight.value.dtype == total.dtype
+    return norm(total, out=total if fits else None)
+
+
+class TransformerEncoder(Module):
+    """A stack of encoder layers.
+
+    Parameters
+    ----------
+    encoder_layer
+        The model for all layers: each is a copy of it, with its parameters if it has any yet.
+    num_layers
+        How many.
+    norm
+        Applied after the last layer. Default None.
+
+    Attributes
+    ----------
+    layers : list of TransformerEncoderLayer
+    norm : LayerNorm, RMSNorm or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attnlib import nn
+    >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    >>> encoder(np.zeros((5, 8), np.float32), cu_seqlens=np.array([0, 2, 5])).shape
+    (5, 8)
+    """
+
+    def __init__(
+        self,
+        encoder_layer: TransformerEncoderLayer,
+        num_layers: int,
+        norm: LayerNorm | RMSNorm | None = None,
+    ) -> None:
+        check_size("TransformerEncoder", num_layers=num_layers)
+        self.layers = [copy.deepcopy(encoder_layer) for _ in range(num_layers)]
+        self.norm = norm
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        causal: bool = False,
+        key_lengths: ArrayLike | None = None,
+        cu_seqlens: NDArray[np.integer[Any]] | None = None,
+    ) -> NDArray[Any]:
+        """Run all layers; parameters, result and errors as for `TransformerEncoderLayer`."""
+        x = np.asanyarray(x)
+        for layer in self.layers:
+            x = layer(x, mask=mask, causal=causal, key_lengths=key_lengths, cu_seqlens=cu_seqlens)
+        return x if self.norm is None else self.norm(x)

@@ -1,0 +1,253 @@
+"""What every layer is: named parameters that load, save and change dtype.
+
+A layer keeps its parameters as attributes under the names that ``torch.nn`` gives them. Each is a slot
+rather than a bare array, for two reasons: the weight of a product is kept only in the packed layout that the
+kernels read, and a parameter that a checkpoint is about to bring must not first be filled with random
+numbers, so its array is made when it is first read.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from attnlib.functional import PackedWeight, pack_weight
+
+__all__ = ["ArrayParameter", "Module", "PackedParameter", "Parameter"]
+
+Initialiser = Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
+
+_FLOATS = frozenset(np.dtype(d) for d in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
+
+# Formats that exist only as packed weights: biases, norms and embeddings stay as they are beside them.
+_QUANTISED = frozenset({"int8", "int4"})
+
+Held = TypeVar("Held")
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], *, bound: float) -> NDArray[Any]:
+    """Draw float32 numbers evenly from ``[-bound, bound)``."""
+    return (rng.random(shape, dtype=np.float32) * 2 - 1) * np.float32(bound)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Draw float32 numbers of the standard normal distribution."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def constant(rng: np.random.Generator, shape: tuple[int, ...], *, value: float) -> NDArray[Any]:
+    """Make a float32 array of one value; it takes nothing from `rng`."""
+    return np.full(shape, value, dtype=np.float32)
+
+
+def xavier_bound(rows: int, columns: int) -> float:
+    """Compute the bound of Xavier's uniform distribution (Glorot and Bengio, 2010) for a (rows, columns) weight."""
+    return math.sqrt(6 / (rows + columns)) if rows + columns else 0.0
+
+
+def check_size(layer: str, **sizes: int) -> None:
+    """Raise unless every size is an integer of at least 0, naming the layer and the argument."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+            raise TypeError(f"{layer}: {name} must be an integer, got {type(size).__name__}")
+        if size < 0:
+            raise ValueError(f"{layer}: {name} must not be negative, got {size}")
+
+
+class Parameter(ABC, Generic[Held]):
+    """The slot of one named parameter.
+
+    Values are replaced, never written in place, so copies of a layer share them.
+
+    Parameters
+    ----------
+    shape
+        The shape that a checkpoint's entry must have.
+    initialise
+        Makes the array when no checkpoint brings it.
+    rng
+        When given, the array is drawn from it at once, so that it depends on the order of construction and
+        not on the order of use. Otherwise it is drawn from a fresh generator when first read.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], initialise: Initialiser, rng: np.random.Generator | None = None
+    ) -> None:
+        self.shape = shape
+        self._initialise = initialise
+        self._dtype: str | None = None
+        self._held: Held | None = None
+        if rng is not None:
+            self.store(initialise(rng, shape))
+
+    @property
+    def value(self) -> Held:
+        """The parameter as the kernels read it."""
+        if self._held is None:
+            self.store(self._initialise(np.random.default_rng(), self.shape))
+        assert self._held is not None
+        return self._held
+
+    def store(self, array: NDArray[Any]) -> None:
+        """Take `array`, of this parameter's shape, in the dtype that `convert` has fixed or in its own."""
+        self._held = self._prepare(array)
+
+    def convert(self, dtype: str) -> None:
+        """Fix the dtype, of the present value and of whatever is loaded later."""
+        if self._held is None:
+            self._dtype = dtype
+            return
+        array = self.array()
+        self._dtype = dtype
+        self.store(array)
+
+    @abstractmethod
+    def array(self) -> NDArray[Any]:
+        """Copy the value into a plain array."""
+
+    @abstractmethod
+    def _prepare(self, array: NDArray[Any]) -> Held:
+        """Bring `array` into the form in which it is kept."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter[Held]:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+
+class ArrayParameter(Parameter[NDArray[Any]]):
+    """A parameter that is read as an array: a bias, the weight of a norm, an embedding table."""
+
+    def array(self) -> NDArray[Any]:
+        """Copy the value."""
+        return self.value.copy()
+
+    def convert(self, dtype: str) -> None:
+        """Fix the dtype; the quantised formats concern packed weights alone and change nothing here."""
+        if dtype not in _QUANTISED:
+            super().convert(dtype)
+
+    def _prepare(self, array: NDArray[Any]) -> NDArray[Any]:
+        dtype = np.dtype(self._dtype) if self._dtype is not None else array.dtype.newbyteorder("=")
+        # What is read-only (a memory-mapped checkpoint) cannot change under the layer: no need for a copy.
+        copy = True if array.flags.writeable else None
+        return np.array(array, dtype=dtype, order="C", copy=copy)
+
+
+class PackedParameter(Parameter[PackedWeight]):
+    """The weight of a product, (out_features, in_features), kept only in packed form."""
+
+    def array(self) -> NDArray[Any]:
+        """Unpack the weight."""
+        return self.value.unpack()
+
+    def _prepare(self, array: NDArray[Any]) -> PackedWeight:
+        return pack_weight(array, dtype=self._dtype)
+
+
+class Module:
+    """Base class of the layers: parameters by name, loaded, saved and converted together."""
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter[Any]]]:
+        """Yield every parameter slot of the layer and the layers inside it, under its `state_dict` key."""
+        for name, member in vars(self).items():
+            if isinstance(member, Parameter):
+                yield prefix + name, member
+            elif isinstance(member, Module):
+                yield from member.named_parameters(f"{prefix}{name}.")
+            elif isinstance(member, list):
+                for index, child in enumerate(member):
+                    yield from child.named_parameters(f"{prefix}{name}.{index}.")
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copy all parameters, under the names that ``torch.nn`` gives them.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Packed weights are unpacked. Changing these arrays does not change the layer.
+        """
+        return {name: parameter.array() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Take all parameters from `state`; nothing changes if any entry is refused.
+
+        Parameters
+        ----------
+        state
+            Arrays of float32, float64, float16 or bfloat16 under the keys of `state_dict`. They are copied,
+            except read-only ones that are not packed (the embedding table of a memory-mapped checkpoint).
+            The layer computes in the dtype of its parameters, unless `to` has fixed one.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing, unexpected or of the wrong shape. All of them are named.
+        TypeError
+            If an entry is not an array of one of the dtypes above.
+        """
+        caller = f"{type(self).__name__}.load_state_dict"
+        slots = dict(self.named_parameters())
+        arrays = {name: _as_float_array(caller, name, state[name]) for name in slots if name in state}
+        complaints = []
+        if missing := [repr(name) for name in slots if name not in arrays]:
+            complaints.append("missing: " + ", ".join(missing))
+        if unexpected := [repr(name) for name in state if name not in slots]:
+            complaints.append("unexpected: " + ", ".join(unexpected))
+        if misshapen := [
+            f"{name!r} is {array.shape}, expected {slots[name].shape}"
+            for name, array in arrays.items()
+            if array.shape != slots[name].shape
+        ]:
+            complaints.append("wrong shape: " + ", ".join(misshapen))
+        if complaints:
+            raise ValueError(f"{caller}: " + "; ".join(complaints))
+        for name, slot in slots.items():
+            slot.store(arrays.pop(name))
+
+    def to(self, dtype: DTypeLike) -> Module:
+        """Convert the layer in place, repacking its weights.
+
+        Parameters
+        ----------
+        dtype
+            ``"float32"``, ``"float64"`` or ``"bfloat16"`` convert every parameter, so that inputs of that
+            dtype give results of it. ``"int8"`` and ``"int4"`` quantise the weights of products and leave
+            the other parameters as they are. What is loaded later is converted likewise.
+
+        Returns
+        -------
+        Module
+            The layer itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If weights cannot be packed so. The layer is then unchanged.
+        """
+        try:
+            name = np.dtype(dtype).name
+        except TypeError:
+            raise TypeError(f"{type(self).__name__}.to: dtype {dtype!r} is not known") from None
+        # The packing code is what knows the dtypes that it supports; ask it before anything changes.
+        pack_weight(np.zeros((1, 1), dtype=np.float32), dtype=name)
+        for _, parameter in self.named_parameters():
+            parameter.convert(name)
+        return self
+
+
+def _as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{caller}: {name!r} is a masked array; fill it first")
+    array = np.asarray(value)
+    if array.dtype.newbyteorder("=") not in _FLOATS:
+        raise TypeError(
+            f"{caller}: {name!r} has dtype {array.dtype}; float32, float64, float16 or bfloat16 is needed"
+        )
+    return array

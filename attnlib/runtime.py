@@ -1,0 +1,137 @@
+"""Threads, instruction sets and what this build is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+
+from attnlib import _core
+
+__all__ = ["available_isas", "get_num_threads", "isa", "num_threads", "set_num_threads", "show_config"]
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that operations may use.
+
+    Until `set_num_threads` is called it is what the process may really use: the CPUs of its affinity mask, cut by its
+    cgroup's quota; the environment variable ``OMP_NUM_THREADS`` wins over both.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that operations may use, for the whole process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. The bits of results do not depend on it.
+
+    Raises
+    ------
+    TypeError
+        If ``n`` is not an integer.
+    ValueError
+        If ``n`` is less than 1.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.set_num_threads(al.get_num_threads())
+    """
+    _core.set_num_threads(n)
+
+
+@contextlib.contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Set the number of threads within a ``with`` block and restore it afterwards.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is less than 1.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> with al.num_threads(1):
+    ...     al.get_num_threads()
+    1
+    """
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def isa() -> str:
+    """Return the name of the instruction set (rung) in use.
+
+    The fastest one that this CPU supports, or the one that the environment variable ``ATTNLIB_ISA`` named when attnlib
+    was imported.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.isa() in al.available_isas()
+    True
+    """
+    return _core.isa()
+
+
+def available_isas() -> list[str]:
+    """Return the names of the instruction sets that are built in and that this CPU supports, slowest first.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.available_isas()[0]
+    'baseline'
+    """
+    return _core.available_isas()
+
+
+def show_config() -> None:
+    """Print versions, compiler, instruction sets, threads, OpenMP and CUDA, as `numpy.show_config` does for NumPy.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.show_config()  # doctest: +ELLIPSIS
+    attnlib ...
+    """
+    from attnlib import __version__
+
+    build = _core.build_info()
+    rows = {
+        "Python": f"{platform.python_version()} ({platform.machine()})",
+        "NumPy": np.__version__,
+        "ml_dtypes": ml_dtypes.__version__,
+        "compiler": f"{build['compiler']} ({build['build_type']})",
+        "instruction sets built": ", ".join(_core.built_isas()),
+        "instruction sets usable": ", ".join(available_isas()),
+        "instruction set in use": isa(),
+        "threads": str(get_num_threads()),
+        "OpenMP": str(build["openmp"]),
+        "CUDA": "yes" if build["cuda"] else "no",
+    }
+    print(f"attnlib {__version__}")
+    for name, value in rows.items():
+        print(f"  {name + ':':<25}{value}")

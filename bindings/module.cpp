@@ -1,0 +1,15 @@
+#include "ndarray.hpp"
+#include "register.hpp"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  using namespace attnlib::bindings;
+  module.doc() = "The native core of attnlib. Its functions are documented and typed in attnlib.functional.";
+  register_dtypes();
+  register_runtime(module);
+  register_matmul(module);
+  register_softmax(module);
+  register_normalization(module);
+  register_activation(module);
+  register_rotary(module);
+  register_attention(module);
+}

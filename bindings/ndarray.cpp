@@ -1,0 +1,239 @@
+#include "ndarray.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <utility>
+
+namespace attnlib::bindings {
+namespace {
+
+int bfloat16_number = -1;
+
+std::optional<DType> float_dtype(const py::dtype& dtype) {
+  switch (dtype.num()) {
+    case py::detail::npy_api::NPY_FLOAT_:
+      return DType::float32;
+    case py::detail::npy_api::NPY_DOUBLE_:
+      return DType::float64;
+    case 23:  // NPY_HALF
+      return DType::float16;
+    default:
+      return dtype.num() == bfloat16_number ? std::optional(DType::bfloat16) : std::nullopt;
+  }
+}
+
+std::string prefix(const char* operation, const char* argument) { return std::string(operation) + ": " + argument; }
+
+// Any array-like as a plain ndarray.
+py::array as_ndarray(const py::object& object, const char* operation, const char* argument) {
+  if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_)
+    return py::reinterpret_borrow<py::array>(object);
+  const py::module_ numpy = py::module_::import("numpy");
+  if (py::isinstance(object, numpy.attr("ma").attr("MaskedArray")))
+    throw py::type_error(prefix(operation, argument) +
+                         " is a masked array, whose mask would be lost; pass array.filled(value)");
+  return numpy.attr("asarray")(object).cast<py::array>();
+}
+
+bool is_aligned_native(const py::array& array) {
+  constexpr int aligned_flag = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & aligned_flag) == 0 || array.dtype().byteorder() == '>') return false;
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis)
+    if (array.strides(axis) % array.itemsize() != 0) return false;
+  return true;
+}
+
+template <class View>
+void set_geometry(View& view, const py::array& array) {
+  view.shape = Shape();
+  view.strides = Shape();
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+    view.shape.push_back(array.shape(axis));
+    view.strides.push_back(array.strides(axis) / array.itemsize());
+  }
+}
+
+// The first and one past the last byte that a view touches.
+std::pair<std::uintptr_t, std::uintptr_t> extent_of(const TensorView& view) {
+  const auto base = reinterpret_cast<std::uintptr_t>(view.data);
+  if (view.size() == 0) return {base, base};
+  std::int64_t low = 0, high = 1;
+  for (int axis = 0; axis < view.rank(); ++axis) {
+    const std::int64_t reach = (view.shape[axis] - 1) * view.strides[axis];
+    (reach < 0 ? low : high) += reach;
+  }
+  const std::int64_t size = dtype_size(view.dtype);
+  return {base + static_cast<std::uintptr_t>(low * size), base + static_cast<std::uintptr_t>(high * size)};
+}
+
+bool may_overlap(const TensorView& a, const TensorView& b) {
+  const auto [a_low, a_high] = extent_of(a);
+  const auto [b_low, b_high] = extent_of(b);
+  return a_low < b_high && b_low < a_high;
+}
+
+bool same_window(const TensorView& a, const TensorView& b) {
+  return a.data == b.data && a.dtype == b.dtype && a.shape == b.shape && a.strides == b.strides;
+}
+
+py::array contiguous_copy(const py::array& array, const py::dtype& dtype) {
+  return py::module_::import("numpy").attr("array")(array, dtype, py::arg("order") = "C").cast<py::array>();
+}
+
+TensorView view_of(const py::array& array, DType dtype) {
+  TensorView view;
+  set_geometry(view, array);
+  view.data = const_cast<void*>(array.data());
+  view.dtype = dtype;
+  return view;
+}
+
+}  // namespace
+
+void register_dtypes() {
+  bfloat16_number = py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16")).num();
+}
+
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+      return py::dtype::of<float>();
+    case DType::float64:
+      return py::dtype::of<double>();
+    case DType::float16:
+      return py::dtype("float16");
+    case DType::bfloat16:
+      break;
+  }
+  return py::dtype(bfloat16_number);
+}
+
+DType dtype_from(const py::object& object, const char* operation) {
+  if (const auto dtype = float_dtype(py::dtype::from_args(object))) return *dtype;
+  throw py::type_error(std::string(operation) + ": dtype must be float32, float64, float16 or bfloat16, got " +
+                       py::str(object).cast<std::string>());
+}
+
+FloatArray::FloatArray(const py::object& object, const char* operation, const char* argument) : argument_(argument) {
+  if (object.is_none()) {
+    array_.release();
+    return;
+  }
+  array_ = as_ndarray(object, operation, argument);
+  const auto dtype = float_dtype(array_.dtype());
+  if (!dtype)
+    throw py::type_error(prefix(operation, argument) + " must be float32, float64, float16 or bfloat16, got " +
+                         py::str(array_.dtype()).cast<std::string>());
+  dtype_ = *dtype;
+  if (!is_aligned_native(array_)) array_ = contiguous_copy(array_, numpy_dtype(dtype_));
+  refresh_view();
+}
+
+void FloatArray::refresh_view() { view_ = view_of(array_, dtype_); }
+
+void FloatArray::cast(DType dtype) {
+  if (absent() || dtype_ == dtype) return;
+  array_ = contiguous_copy(array_, numpy_dtype(dtype));
+  dtype_ = dtype;
+  refresh_view();
+}
+
+void FloatArray::convert(DType dtype) {
+  cast(dtype);
+  if (absent() || view_.has_contiguous_last_axis()) return;
+  array_ = contiguous_copy(array_, numpy_dtype(dtype));
+  refresh_view();
+}
+
+void FloatArray::make_contiguous(DType dtype) {
+  cast(dtype);
+  if (absent() || view_.is_contiguous()) return;
+  array_ = contiguous_copy(array_, numpy_dtype(dtype));
+  refresh_view();
+}
+
+DType promote_types(DType a, DType b) {
+  if (a == b) return a;
+  if (a == DType::float64 || b == DType::float64) return DType::float64;
+  return DType::float32;  // float32 with less, or float16 with bfloat16, neither of which holds the other
+}
+
+DType promote(std::initializer_list<const FloatArray*> arrays) {
+  std::optional<DType> joined;
+  for (const FloatArray* array : arrays)
+    if (!array->absent()) joined = joined ? promote_types(*joined, array->dtype()) : array->dtype();
+  return joined.value_or(DType::float32);
+}
+
+BoolArray::BoolArray(const py::object& object, const char* operation, const char* argument) {
+  if (object.is_none()) {
+    array_.release();
+    return;
+  }
+  array_ = as_ndarray(object, operation, argument);
+  if (array_.dtype().num() != py::detail::npy_api::NPY_BOOL_)
+    throw py::type_error(prefix(operation, argument) + " must be bool (True may attend), got " +
+                         py::str(array_.dtype()).cast<std::string>());
+  set_geometry(view_, array_);
+  view_.data = static_cast<const bool*>(array_.data());
+}
+
+std::optional<Integers> integers_from(const py::object& object, const char* operation, const char* argument) {
+  if (object.is_none()) return std::nullopt;
+  py::array array = as_ndarray(object, operation, argument);
+  const char kind = array.dtype().kind();
+  // An empty list has no dtype of its own; NumPy calls it float64.
+  if (kind != 'i' && kind != 'u' && array.size() != 0)
+    throw py::type_error(prefix(operation, argument) + " must be integers, got " +
+                         py::str(array.dtype()).cast<std::string>());
+  array = contiguous_copy(array, py::dtype::of<std::int64_t>());
+  Integers result;
+  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) result.shape.push_back(array.shape(axis));
+  const auto* values = static_cast<const std::int64_t*>(array.data());
+  result.values.assign(values, values + array.size());
+  return result;
+}
+
+Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
+               std::initializer_list<const FloatArray*> inputs, bool in_place)
+    : target_(out) {
+  const py::dtype wanted = numpy_dtype(dtype);
+  const auto allocate = [&] {
+    std::vector<py::ssize_t> extents(shape.begin(), shape.end());
+    array_ = py::array(wanted, extents);
+    view_ = view_of(array_, dtype);
+  };
+  if (out.is_none()) {
+    allocate();
+    return;
+  }
+  if (!py::isinstance<py::array>(out))
+    throw py::type_error(prefix(operation, "out") + " must be a numpy.ndarray, got " +
+                         py::str(py::type::of(out).attr("__name__")).cast<std::string>());
+  array_ = py::reinterpret_borrow<py::array>(out);
+  if (float_dtype(array_.dtype()) != dtype || array_.dtype().byteorder() == '>')
+    throw py::type_error(prefix(operation, "out") + " must have the result's dtype " + dtype_name(dtype) + ", got " +
+                         py::str(array_.dtype()).cast<std::string>());
+  view_ = view_of(array_, dtype);
+  if (!(view_.shape == shape))
+    throw std::invalid_argument(prefix(operation, "out") + " must have the result's shape " + shape.to_string() +
+                                ", got " + view_.shape.to_string());
+  if (!array_.writeable()) throw std::invalid_argument(prefix(operation, "out") + " is read-only");
+  bool direct = is_aligned_native(array_) && view_.has_contiguous_last_axis();
+  for (const FloatArray* input : inputs)
+    if (direct && !input->absent() && may_overlap(view_, input->view()))
+      direct = in_place && same_window(view_, input->view());
+  if (!direct) {
+    staged_ = true;
+    allocate();
+  }
+}
+
+py::object Output::finish() {
+  if (target_.is_none()) return array_.ndim() == 0 ? py::object(array_[py::tuple()]) : std::move(array_);
+  if (staged_) target_[py::ellipsis()] = array_;
+  return std::move(target_);
+}
+
+}  // namespace attnlib::bindings

@@ -1,0 +1,103 @@
+// The one place where NumPy arrays become tensor views, and the one policy for them:
+//
+//   an input   is any array-like of a real floating dtype. It is read in place when its memory is native-endian,
+//              aligned, of the wanted dtype and contiguous along the last axis; otherwise it is copied once. Subclasses
+//              are read as plain arrays; masked arrays are refused, because their mask would be lost.
+//   an output  is allocated, or `out=`: writable and of exactly the result's shape and dtype. If the kernels cannot
+//              write to it directly (other layout, or memory shared with an input) they fill an array of their own,
+//              which is copied into it at the end.
+//
+// None of this converts silently what NumPy would not: integers and complex numbers are TypeErrors.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attnlib/tensor_view.hpp"
+
+namespace attnlib::bindings {
+
+namespace py = pybind11;
+
+// Looks up the number that NumPy gave to ml_dtypes.bfloat16; called once, when the module is initialised.
+void register_dtypes();
+
+py::dtype numpy_dtype(DType dtype);
+
+// The dtype called `name` (float32, float64, float16, bfloat16), or given as anything np.dtype() understands.
+DType dtype_from(const py::object& object, const char* operation);
+
+// An input of floating dtype. `absent()` for None, where the argument is optional.
+class FloatArray {
+ public:
+  // TypeError for what is not an array of float32, float64, float16 or bfloat16, beginning with the operation's name.
+  FloatArray(const py::object& object, const char* operation, const char* argument);
+
+  bool absent() const { return !array_; }
+  DType dtype() const { return dtype_; }
+  // Casts to `dtype` and makes the last axis contiguous, copying only if it must.
+  void convert(DType dtype);
+  // Casts to `dtype` and makes the whole array C-contiguous.
+  void make_contiguous(DType dtype);
+  // Casts to `dtype`, any strides.
+  void cast(DType dtype);
+  const TensorView& view() const { return view_; }
+  // The view, or nullptr for an absent argument.
+  const TensorView* optional() const { return absent() ? nullptr : &view_; }
+  const char* argument() const { return argument_; }
+
+ private:
+  void refresh_view();
+
+  py::array array_;
+  TensorView view_;
+  DType dtype_ = DType::float32;
+  const char* argument_;
+};
+
+DType promote_types(DType a, DType b);
+// The dtype that NumPy promotes these inputs to; absent ones do not count.
+DType promote(std::initializer_list<const FloatArray*> arrays);
+
+// An optional input of dtype bool.
+class BoolArray {
+ public:
+  BoolArray(const py::object& object, const char* operation, const char* argument);
+  const BoolView* optional() const { return array_ ? &view_ : nullptr; }
+
+ private:
+  py::array array_;
+  BoolView view_;
+};
+
+// Integers (an int, or an array-like of any integer dtype) with their shape.
+struct Integers {
+  Shape shape;
+  std::vector<std::int64_t> values;  // row-major
+};
+std::optional<Integers> integers_from(const py::object& object, const char* operation, const char* argument);
+
+class Output {
+ public:
+  // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an
+  // element, or a whole row, before they write it.
+  Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
+         std::initializer_list<const FloatArray*> inputs, bool in_place = false);
+
+  const TensorView& view() const { return view_; }
+  // What the caller gets: `out` itself, or the new array (a NumPy scalar if it has no axes).
+  py::object finish();
+
+ private:
+  py::object target_;  // the caller's out=, or none
+  py::array array_;    // what the kernels fill
+  bool staged_ = false;
+  TensorView view_;
+};
+
+}  // namespace attnlib::bindings

@@ -1,0 +1,16 @@
+// One register_* function per family of operations; module.cpp calls them all.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace attnlib::bindings {
+
+void register_activation(pybind11::module_& module);
+void register_attention(pybind11::module_& module);
+void register_matmul(pybind11::module_& module);
+void register_normalization(pybind11::module_& module);
+void register_rotary(pybind11::module_& module);
+void register_runtime(pybind11::module_& module);
+void register_softmax(pybind11::module_& module);
+
+}  // namespace attnlib::bindings

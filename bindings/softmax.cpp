@@ -1,0 +1,40 @@
+#include "attnlib/softmax.hpp"
+
+#include "ndarray.hpp"
+#include "register.hpp"
+
+namespace attnlib::bindings {
+namespace {
+
+// Neither converts: the operation gathers rows that are not contiguous by itself.
+
+py::object run_softmax(const py::object& x_object, int axis, const py::object& mask_object, const py::object& out) {
+  const FloatArray x(x_object, "softmax", "x");
+  const BoolArray mask(mask_object, "softmax", "mask");
+  Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true);
+  {
+    const py::gil_scoped_release released;
+    softmax(x.view(), axis, mask.optional(), output.view());
+  }
+  return output.finish();
+}
+
+py::object run_log_softmax(const py::object& x_object, int axis, const py::object& out) {
+  const FloatArray x(x_object, "log_softmax", "x");
+  Output output(out, "log_softmax", x.view().shape, x.dtype(), {&x}, true);
+  {
+    const py::gil_scoped_release released;
+    log_softmax(x.view(), axis, output.view());
+  }
+  return output.finish();
+}
+
+}  // namespace
+
+void register_softmax(py::module_& module) {
+  module.def("softmax", &run_softmax, py::arg("x"), py::arg("axis") = -1, py::arg("mask") = py::none(),
+             py::arg("out") = py::none());
+  module.def("log_softmax", &run_log_softmax, py::arg("x"), py::arg("axis") = -1, py::arg("out") = py::none());
+}
+
+}  // namespace attnlib::bindings

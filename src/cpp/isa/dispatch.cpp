@@ -1,0 +1,68 @@
+#include "isa/dispatch.hpp"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "isa/cpu_features.hpp"
+#include "isa/rungs.hpp"  // generated from isas.cmake: ATTNLIB_FOR_EACH_RUNG(X) is X(baseline) X(avx2) ...
+
+namespace attnlib {
+
+#define ATTNLIB_DECLARE(rung)      \
+  namespace rung {                 \
+  extern const KernelTable table; \
+  }
+ATTNLIB_FOR_EACH_RUNG(ATTNLIB_DECLARE)
+#undef ATTNLIB_DECLARE
+
+namespace {
+
+#define ATTNLIB_ADDRESS(rung) &rung::table,
+constexpr std::array all_tables = {ATTNLIB_FOR_EACH_RUNG(ATTNLIB_ADDRESS)};
+#undef ATTNLIB_ADDRESS
+
+const KernelTable* selected = nullptr;
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::string> built_isas() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : all_tables) names.emplace_back(table->rung);
+  return names;
+}
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names = built_isas();
+  std::erase_if(names, [](const std::string& name) { return !cpu_supports_rung(name); });
+  return names;
+}
+
+void select_isa(const std::string& forced) {
+  const std::vector<std::string> available = available_isas();
+  if (available.empty())
+    throw std::runtime_error("this CPU supports none of attnlib's instruction sets: " + join(built_isas()));
+  const std::string wanted = forced.empty() ? available.back() : forced;
+  for (const KernelTable* table : all_tables) {
+    if (wanted != table->rung) continue;
+    if (std::find(available.begin(), available.end(), wanted) == available.end())
+      throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": this CPU (or its operating system) does not support it; " +
+                               "available here: " + join(available));
+    selected = table;
+    return;
+  }
+  throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": no such instruction set; available here: " + join(available));
+}
+
+const KernelTable& kernels() {
+  if (selected == nullptr) select_isa("");
+  return *selected;
+}
+
+}  // namespace attnlib

@@ -1,0 +1,15 @@
+# THE list of rungs. A rung is a row here, a predicate in cpu_features.cpp and at most one file under kernels/simd/.
+# The kernels are compiled once per row, from the same sources, with -DATTNLIB_ISA=<rung>. Later rows are faster:
+# dispatch takes the last one that the CPU and the operating system support.
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  set(ATTNLIB_RUNGS baseline avx2 avx512 avx512_vnni_bf16)
+  set(ATTNLIB_FLAGS_baseline -march=x86-64-v2)
+  set(ATTNLIB_FLAGS_avx2 -march=x86-64-v3)
+  set(ATTNLIB_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+  set(ATTNLIB_FLAGS_avx512_vnni_bf16 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mprefer-vector-width=512)
+else()
+  # NEON is part of every aarch64; elsewhere the compiler lowers the generic vectors to what there is.
+  set(ATTNLIB_RUNGS baseline)
+  set(ATTNLIB_FLAGS_baseline)
+endif()

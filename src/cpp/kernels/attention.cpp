@@ -1,0 +1,175 @@
+#include "kernels/attention.hpp"
+
+#include "kernels/attention_tile.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+namespace {
+
+// The keys from `begin` on that fall into one block, as the products want them: of the compute type, in dense rows.
+template <class C>
+struct KeyBlock {
+  std::int64_t begin, end;
+  const C* keys;
+  std::int64_t key_stride;
+  const C* values;
+  std::int64_t value_stride;
+};
+
+// Rows of a (.., S, H, D) array lie a power of two apart often enough to fall into a few cache sets, and two-byte rows
+// have to be widened anyway: such rows are copied into a dense block, once for all tiles of the task.
+template <class C, class T>
+const C* stage_rows(const T* rows, std::int64_t& stride, std::int64_t count, std::int64_t width, C* staged) {
+  if constexpr (sizeof(T) == sizeof(C))
+    if (stride == width) return rows;
+  for (std::int64_t row = 0; row < count; ++row) {
+    std::int64_t d = 0;
+    for (; d + lanes<C> <= width; d += lanes<C>) store(staged + row * width + d, load(rows + row * stride + d));
+    const int left = static_cast<int>(width - d);
+    if (left > 0) store_partial(staged + row * width + d, load_partial(rows + row * stride + d, left), left);
+  }
+  stride = width;
+  return staged;
+}
+
+template <class T, class C = compute_type<T>>
+KeyBlock<C> stage_block(const AttentionTask& task, const Workspace<C>& workspace, std::int64_t begin) {
+  KeyBlock<C> block;
+  block.begin = begin;
+  block.end = begin + key_block < task.keys ? begin + key_block : task.keys;
+  block.key_stride = task.key_stride;
+  block.value_stride = task.value_stride;
+  const std::int64_t count = block.end - begin;
+  block.keys = stage_rows<C>(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, count,
+                             task.head_size, workspace.keys);
+  block.values = stage_rows<C>(static_cast<const T*>(task.value) + begin * task.value_stride, block.value_stride, count,
+                               task.value_size, workspace.values);
+  return block;
+}
+
+// One tile meets one block: scores of the keys that some row of the tile may see. What is left of them after removal,
+// or nothing (first == last).
+template <class T, class C = compute_type<T>>
+KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<C>& block,
+                     const Workspace<C>& workspace) {
+  const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
+  const std::int64_t last = block.end < tile.highest ? block.end : tile.highest;
+  if (first >= last) return {0, 0, false};
+  multiply_scores<C>(block.keys + (first - block.begin) * block.key_stride, block.key_stride, last - first, tile.query,
+                     task.head_size, workspace.scores);
+  const bool unmodified = task.mask == nullptr && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
+  if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to)
+    return {static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), false};
+  KeyRange range = modify_scores<T>(task, tile, first, static_cast<int>(last - first), workspace);
+  // modify_scores counts from `first`; the scores of the range move to where they are expected, its first row.
+  range.shift = range.first;
+  range.first += static_cast<int>(first - block.begin);
+  range.last += static_cast<int>(first - block.begin);
+  return range;
+}
+
+template <class C>
+void add_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<C>& block, const KeyRange& range,
+               const Workspace<C>& workspace) {
+  C* scores = workspace.scores + range.shift * tile_rows<C>;
+  const int count = range.last - range.first;
+  vec<C> correction[tile_vectors];
+  exponentiate<C>(scores, count, tile, correction);
+  const C* values = block.values + range.first * block.value_stride;
+  std::int64_t value_stride = block.value_stride;
+  if (range.has_gaps) {
+    values = without_unseen_rows<C>(values, value_stride, task.value_size, workspace.seen + range.shift, count,
+                                    workspace.seen_values);
+    value_stride = task.value_size;
+  }
+  multiply_values<C>(values, value_stride, count, scores, task.value_size, correction, tile.accumulated);
+}
+
+template <class T>
+void attend(const AttentionTask* arguments) noexcept {
+  using C = compute_type<T>;
+  const AttentionTask& task = *arguments;
+  const Workspace<C> workspace = divide_scratch<C>(task);
+  const int tiles = static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>);
+  Tile<C> tile[attention_tiles_per_task];
+  std::int64_t lowest = task.keys, highest = 0;
+  for (int index = 0; index < tiles; ++index) {
+    tile[index] = begin_tile<T>(task, workspace, index);
+    lowest = tile[index].lowest < lowest ? tile[index].lowest : lowest;
+    highest = tile[index].highest > highest ? tile[index].highest : highest;
+  }
+
+  const std::int64_t first_block = lowest / key_block * key_block;
+  for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
+    const KeyBlock<C> block = stage_block<T>(task, workspace, begin);
+    for (int index = 0; index < tiles; ++index) {
+      const KeyRange range = score_block<T>(task, tile[index], block, workspace);
+      if (range.first < range.last) add_block<C>(task, tile[index], block, range, workspace);
+    }
+  }
+  for (int index = 0; index < tiles; ++index) finish_tile<T>(task, tile[index]);
+
+  if (task.weights == nullptr) return;
+  // The weights need the final maximum and sum: the scores are made a second time.
+  for (int index = 0; index < tiles; ++index) clear_weights<T>(task, tile[index]);
+  for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
+    const KeyBlock<C> block = stage_block<T>(task, workspace, begin);
+    for (int index = 0; index < tiles; ++index) {
+      const KeyRange range = score_block<T>(task, tile[index], block, workspace);
+      if (range.first < range.last) store_weights<T>(task, tile[index], begin, range, workspace);
+    }
+  }
+}
+
+template <class T>
+void merge(const MergeTask* arguments) noexcept {
+  using C = compute_type<T>;
+  const MergeTask& task = *arguments;
+  const C infinity = static_cast<C>(__builtin_inf());
+  const C* lses = static_cast<const C*>(task.lses);
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    C maximum = -infinity;
+    for (std::int64_t part = 0; part < task.parts; ++part) {
+      const C lse = lses[part * task.lse_part_stride + row];
+      maximum = lse > maximum || lse != lse ? lse : maximum;
+    }
+    const double reference = maximum == -infinity ? 0.0 : static_cast<double>(maximum);
+    double sum = 0.0;
+    for (std::int64_t part = 0; part < task.parts; ++part)
+      sum += __builtin_exp(static_cast<double>(lses[part * task.lse_part_stride + row]) - reference);
+    static_cast<C*>(task.lse)[row] = sum == 0.0 ? -infinity : static_cast<C>(reference + __builtin_log(sum));
+    T* out = static_cast<T*>(task.out) + row * task.width;
+    for (std::int64_t d = 0; d < task.width; d += lanes<C>) {
+      const std::int64_t left = task.width - d;
+      vec<C> total = zero<C>();
+      for (std::int64_t part = 0; part < task.parts; ++part) {
+        const double weight = __builtin_exp(static_cast<double>(lses[part * task.lse_part_stride + row]) - reference);
+        if (weight == 0.0) continue;  // a part that saw no key: whatever it holds does not count
+        const T* from = static_cast<const T*>(task.outs) + part * task.out_part_stride + row * task.width + d;
+        const vec<C> values = left >= lanes<C> ? load(from) : load_partial(from, static_cast<int>(left));
+        total = fma(values, broadcast<C>(static_cast<C>(weight / sum)), total);
+      }
+      if (left >= lanes<C>)
+        store(out + d, total);
+      else
+        store_partial(out + d, total, static_cast<int>(left));
+    }
+  }
+}
+
+template <class T>
+std::int64_t scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept {
+  return scratch_elements<compute_type<T>>(head_size, value_size) *
+         static_cast<std::int64_t>(sizeof(compute_type<T>));
+}
+
+}  // namespace
+
+extern const AttentionKernels attention_kernels;
+constinit const AttentionKernels attention_kernels = {
+    .tile_rows = {tile_rows<float>, tile_rows<double>},
+    .attend = {attend<float>, attend<double>, attend<float16>, attend<bfloat16>},
+    .merge = {merge<float>, merge<double>, merge<float16>, merge<bfloat16>},
+    .scratch_bytes = {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<float16>, scratch_bytes<bfloat16>},
+};
+
+}  // namespace attnlib::ATTNLIB_ISA

@@ -1,0 +1,54 @@
+// How a row of numbers is walked one register at a time, so that every reduction over it has an order that depends on
+// the row's length and the rung alone.
+#pragma once
+
+#include "kernels/simd/vector.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+
+// Independent accumulators ("chains") of a reduction: an add has a latency of 3 to 4 cycles and one or two can start
+// in each, so that four chains keep the adders busy while the loads keep up.
+inline constexpr int row_chains = 4;
+
+// Calls visit(offset, count, chain) for the registers of a row of n elements; count is less than lanes<C> in the last
+// call at most. Registers beyond the last full group of four go to chain 0.
+template <class C, class Visit>
+ATTNLIB_INLINE void for_each_vector(std::int64_t n, Visit visit) {
+  constexpr int width = lanes<C>;
+  std::int64_t offset = 0;
+  for (; offset + row_chains * width <= n; offset += row_chains * width) {
+    visit(offset, width, 0);
+    visit(offset + width, width, 1);
+    visit(offset + 2 * width, width, 2);
+    visit(offset + 3 * width, width, 3);
+  }
+  for (; offset < n; offset += width) visit(offset, n - offset < width ? static_cast<int>(n - offset) : width, 0);
+}
+
+// The sum of the chains, in a fixed order.
+template <class C>
+ATTNLIB_INLINE C sum_chains(const vec<C> (&chain)[row_chains]) {
+  return reduce_add<C>((chain[0] + chain[1]) + (chain[2] + chain[3]));
+}
+
+// A full register, or the first `count` lanes of one and zeros.
+template <class T>
+ATTNLIB_INLINE vec<compute_type<T>> load_lanes(const T* source, int count) {
+  return count < lanes<compute_type<T>> ? load_partial(source, count) : load(source);
+}
+template <class T>
+ATTNLIB_INLINE void store_lanes(T* target, vec<compute_type<T>> value, int count) {
+  if (count < lanes<compute_type<T>>)
+    store_partial(target, value, count);
+  else
+    store(target, value);
+}
+
+// The first `count` lanes of `value`, `padding` in the others.
+template <class C>
+ATTNLIB_INLINE vec<C> pad_lanes(vec<C> value, int count, C padding) {
+  if (count >= lanes<C>) return value;
+  return lane_index<C>() < broadcast_integer<C>(static_cast<lane_integer<C>>(count)) ? value : broadcast<C>(padding);
+}
+
+}  // namespace attnlib::ATTNLIB_ISA

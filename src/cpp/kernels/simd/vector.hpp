@@ -1,0 +1,230 @@
+// The SIMD vocabulary: one register of C lanes (float or double), spelled with the compiler's own vector types, so
+// that one source serves every rung. +, -, *, comparisons, &, | and (mask ? a : b) are the compiler's; what it cannot
+// express (fused multiply-add without -ffp-contract, rounding, masked memory access, half-precision conversion) comes
+// from one header per instruction family, chosen at the end of this file.
+//
+// Contraction is off (-ffp-contract=off): a multiply-add is fused exactly where fma() is written, so a result has the
+// same bits whichever loop (full vectors, tail, another tile height) computed it.
+#pragma once
+
+#include "attnlib/dtype.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+// Everything is force-inlined: even a Debug build emits no out-of-line copy of the vocabulary.
+#define ATTNLIB_INLINE static inline __attribute__((always_inline))
+
+namespace attnlib::ATTNLIB_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int vector_bytes = 32;
+#else
+inline constexpr int vector_bytes = 16;
+#endif
+
+// The integer type as wide as a lane of C; comparisons of lanes yield it (0 or -1).
+template <class C>
+struct LaneInteger;
+template <>
+struct LaneInteger<float> {
+  using type = std::int32_t;
+};
+template <>
+struct LaneInteger<double> {
+  using type = std::int64_t;
+};
+template <class C>
+using lane_integer = typename LaneInteger<C>::type;
+
+// GCC keeps a vector_size attribute that depends on a template parameter only on a member typedef.
+template <class C, int Bytes = vector_bytes>
+struct VectorOf {
+  typedef C type __attribute__((vector_size(Bytes)));
+};
+template <class C>
+using vec = typename VectorOf<C>::type;
+template <class C>
+using mask_vec = typename VectorOf<lane_integer<C>>::type;
+
+template <class C>
+inline constexpr int lanes = vector_bytes / static_cast<int>(sizeof(C));
+
+// The type that elements of T are computed in.
+template <class T>
+struct ComputeType {
+  using type = float;
+};
+template <>
+struct ComputeType<double> {
+  using type = double;
+};
+template <class T>
+using compute_type = typename ComputeType<T>::type;
+
+template <class To, class From>
+ATTNLIB_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+template <class C>
+ATTNLIB_INLINE vec<C> broadcast(C value) {
+  return value - vec<C>{};  // x - (+0) is x for every x, NaN and -0 included; the compiler folds it to a broadcast
+}
+
+template <class C>
+ATTNLIB_INLINE vec<C> zero() {
+  return vec<C>{};
+}
+
+template <class C>
+ATTNLIB_INLINE mask_vec<C> broadcast_integer(lane_integer<C> value) {
+  return value + mask_vec<C>{};
+}
+
+// 0, 1, 2, ... in the lanes.
+template <class C>
+ATTNLIB_INLINE mask_vec<C> lane_index() {
+  mask_vec<C> index{};
+  for (int lane = 0; lane < lanes<C>; ++lane) index[lane] = lane;
+  return index;
+}
+
+template <class C>
+ATTNLIB_INLINE vec<C> load_same(const C* source) {
+  vec<C> value;
+  __builtin_memcpy(&value, source, sizeof value);
+  return value;
+}
+
+template <class C>
+ATTNLIB_INLINE void store_same(C* target, vec<C> value) {
+  __builtin_memcpy(target, &value, sizeof value);
+}
+
+}  // namespace attnlib::ATTNLIB_ISA
+
+#if defined(__AVX512F__)
+#include "kernels/simd/x86_avx512.hpp"
+#elif defined(__AVX2__)
+#include "kernels/simd/x86_avx2.hpp"
+#else
+#include "kernels/simd/generic.hpp"
+#endif
+
+namespace attnlib::ATTNLIB_ISA {
+
+template <class C>
+ATTNLIB_INLINE vec<C> abs(vec<C> x) {
+  using Integer = lane_integer<C>;
+  const auto sign = broadcast_integer<C>(static_cast<Integer>(Integer{1} << (8 * sizeof(Integer) - 1)));
+  return bit_cast<vec<C>>(bit_cast<mask_vec<C>>(x) & ~sign);
+}
+
+template <class C>
+ATTNLIB_INLINE vec<C> copy_sign(vec<C> magnitude, vec<C> sign_of) {
+  using Integer = lane_integer<C>;
+  const auto sign = broadcast_integer<C>(static_cast<Integer>(Integer{1} << (8 * sizeof(Integer) - 1)));
+  return bit_cast<vec<C>>((bit_cast<mask_vec<C>>(magnitude) & ~sign) | (bit_cast<mask_vec<C>>(sign_of) & sign));
+}
+
+// ---- memory: T in memory, compute_type<T> in lanes -------------------------------------------------------------
+
+using u32v = VectorOf<std::uint32_t>::type;
+using u16v = VectorOf<std::uint16_t, vector_bytes / 2>::type;
+
+ATTNLIB_INLINE vec<float> widen_bfloat16(u16v bits) {
+  return bit_cast<vec<float>>(__builtin_convertvector(bits, u32v) << 16);
+}
+
+// Round to nearest even; a NaN stays a (quiet) NaN instead of rounding to infinity.
+ATTNLIB_INLINE u16v narrow_bfloat16(vec<float> value) {
+  const u32v bits = bit_cast<u32v>(value);
+  const u32v rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const u32v quiet = (bits >> 16) | 0x40u;
+  const auto is_nan = value != value;
+  return __builtin_convertvector(bit_cast<u32v>(is_nan ? bit_cast<mask_vec<float>>(quiet)
+                                                       : bit_cast<mask_vec<float>>(rounded)),
+                                 u16v);
+}
+
+ATTNLIB_INLINE vec<float> load(const float* source) { return load_same(source); }
+ATTNLIB_INLINE vec<double> load(const double* source) { return load_same(source); }
+ATTNLIB_INLINE vec<float> load(const bfloat16* source) {
+  u16v bits;
+  __builtin_memcpy(&bits, source, sizeof bits);
+  return widen_bfloat16(bits);
+}
+ATTNLIB_INLINE vec<float> load(const float16* source) {
+  u16v bits;
+  __builtin_memcpy(&bits, source, sizeof bits);
+  return widen_float16(bits);
+}
+
+ATTNLIB_INLINE void store(float* target, vec<float> value) { store_same(target, value); }
+ATTNLIB_INLINE void store(double* target, vec<double> value) { store_same(target, value); }
+ATTNLIB_INLINE void store(bfloat16* target, vec<float> value) {
+  const u16v bits = narrow_bfloat16(value);
+  __builtin_memcpy(target, &bits, sizeof bits);
+}
+ATTNLIB_INLINE void store(float16* target, vec<float> value) {
+  const u16v bits = narrow_float16(value);
+  __builtin_memcpy(target, &bits, sizeof bits);
+}
+
+// The first `count` (0 <= count < lanes) elements; the other lanes read as zero and no byte beyond is touched.
+ATTNLIB_INLINE vec<float> load_partial(const float* source, int count) { return load_first(source, count); }
+ATTNLIB_INLINE vec<double> load_partial(const double* source, int count) { return load_first(source, count); }
+ATTNLIB_INLINE vec<float> load_partial(const bfloat16* source, int count) {
+  return widen_bfloat16(load_first_u16(source, count));
+}
+ATTNLIB_INLINE vec<float> load_partial(const float16* source, int count) {
+  return widen_float16(load_first_u16(source, count));
+}
+
+ATTNLIB_INLINE void store_partial(float* target, vec<float> value, int count) { store_first(target, value, count); }
+ATTNLIB_INLINE void store_partial(double* target, vec<double> value, int count) { store_first(target, value, count); }
+ATTNLIB_INLINE void store_partial(bfloat16* target, vec<float> value, int count) {
+  store_first_u16(target, narrow_bfloat16(value), count);
+}
+ATTNLIB_INLINE void store_partial(float16* target, vec<float> value, int count) {
+  store_first_u16(target, narrow_float16(value), count);
+}
+
+// ---- reductions over the lanes, by halves: the order depends on the register width alone -----------------------
+
+template <class C>
+ATTNLIB_INLINE C reduce_add(vec<C> value) {
+  C buffer[lanes<C>];
+  store_same(buffer, value);
+  for (int width = lanes<C> / 2; width > 0; width /= 2)
+    for (int lane = 0; lane < width; ++lane) buffer[lane] += buffer[lane + width];
+  return buffer[0];
+}
+
+template <class C>
+ATTNLIB_INLINE C reduce_max(vec<C> value) {
+  C buffer[lanes<C>];
+  store_same(buffer, value);
+  C maximum = buffer[0];
+  for (int lane = 1; lane < lanes<C>; ++lane)
+    maximum = buffer[lane] > maximum || buffer[lane] != buffer[lane] ? buffer[lane] : maximum;
+  return maximum;
+}
+
+template <class C>
+ATTNLIB_INLINE bool any(mask_vec<C> mask) {
+  lane_integer<C> buffer[lanes<C>];
+  __builtin_memcpy(buffer, &mask, sizeof mask);
+  lane_integer<C> joined = 0;
+  for (int lane = 0; lane < lanes<C>; ++lane) joined |= buffer[lane];
+  return joined != 0;
+}
+
+}  // namespace attnlib::ATTNLIB_ISA

@@ -1,0 +1,34 @@
+// AVX2 with FMA and F16C: 16 registers of 8 floats or 4 doubles.
+#pragma once
+
+#include "kernels/simd/portable.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+
+// Register budget: 12 accumulators + 2 panel vectors + 1 broadcast of 16 registers.
+inline constexpr int product_rows = 6;
+inline constexpr int attention_rows = 6;
+inline constexpr int product_vectors = 2;
+
+ATTNLIB_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm256_fmadd_ps(a, b, c); }
+ATTNLIB_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return _mm256_fmadd_pd(a, b, c); }
+
+// max(a, b) and min(a, b) are b where either is NaN, so max(limit, x) clamps x and lets a NaN in x through.
+ATTNLIB_INLINE vec<float> max(vec<float> a, vec<float> b) { return _mm256_max_ps(a, b); }
+ATTNLIB_INLINE vec<double> max(vec<double> a, vec<double> b) { return _mm256_max_pd(a, b); }
+ATTNLIB_INLINE vec<float> min(vec<float> a, vec<float> b) { return _mm256_min_ps(a, b); }
+ATTNLIB_INLINE vec<double> min(vec<double> a, vec<double> b) { return _mm256_min_pd(a, b); }
+
+ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
+  return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
+  return _mm256_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+ATTNLIB_INLINE vec<float> widen_float16(u16half bits) { return _mm256_cvtph_ps(bit_cast<__m128i>(bits)); }
+ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
+  return bit_cast<u16half>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+}  // namespace attnlib::ATTNLIB_ISA

@@ -1,0 +1,44 @@
+// Softmax and log-softmax of rows:
+//
+//   softmax(x)_i = e^(x_i - m) / s        log_softmax(x)_i = (x_i - m) - log s        m = max x,  s = sum_j e^(x_j - m)
+//
+// Three passes over a row, which stays in the first or second level of the cache between them: the maximum; the
+// exponentials, each computed once and kept, with their sum; the scaling. (An online softmax would save the first pass
+// over memory that is in the cache already, and pay a second exponential for it.) float16 and bfloat16 rows are widened
+// to float32 by the first pass and rounded once, at the end.
+//
+// Error: e^x is within 1.5 ULP, the sum of n terms runs in 4 * lanes chains, so that a result is within
+// (4 + n / (4 * lanes)) eps of its value, relatively; x_i - m adds eps |x_i - m|.
+//
+// A row whose elements are all masked or -inf gives zeros. NaN, and +inf as in NumPy, make their row NaN.
+#pragma once
+
+#include <cstdint>
+
+#include "attnlib/dtype.hpp"
+
+namespace attnlib {
+
+// Rows of one array, each contiguous. Strides count elements, from a row to the next.
+struct SoftmaxRows {
+  const void* x;
+  void* out;             // may be x itself
+  const bool* mask;      // true: takes part; nullptr: all do (always so for log_softmax)
+  void* scratch;         // n elements of the compute type, for float16 and bfloat16
+  std::int64_t x_stride;
+  std::int64_t out_stride;
+  std::int64_t mask_stride;
+  std::int64_t mask_step;  // from an element's flag to the next: 1, or 0 for one flag for the whole row
+  std::int64_t rows;
+  std::int64_t n;
+};
+
+using SoftmaxKernel = void (*)(const SoftmaxRows&) noexcept;
+
+// Indexed by DType.
+struct SoftmaxKernels {
+  SoftmaxKernel softmax[dtype_count];
+  SoftmaxKernel log_softmax[dtype_count];
+};
+
+}  // namespace attnlib

@@ -1,0 +1,23 @@
+// What a rung provides: one table of tables of function pointers, one table per family of operations.
+#pragma once
+
+#include "kernels/activation.hpp"
+#include "kernels/attention.hpp"
+#include "kernels/matmul.hpp"
+#include "kernels/normalization.hpp"
+#include "kernels/rotary.hpp"
+#include "kernels/softmax.hpp"
+
+namespace attnlib {
+
+struct KernelTable {
+  const char* rung;
+  const ActivationKernels* activation;
+  const AttentionKernels* attention;
+  const MatmulKernels* matmul;
+  const NormalizationKernels* normalization;
+  const RotaryKernels* rotary;
+  const SoftmaxKernels* softmax;
+};
+
+}  // namespace attnlib

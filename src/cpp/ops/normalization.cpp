@@ -1,0 +1,79 @@
+#include "attnlib/normalization.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "isa/dispatch.hpp"
+#include "ops/row_walk.hpp"
+#include "runtime/parallel.hpp"
+#include "runtime/workspace.hpp"
+
+namespace attnlib {
+namespace {
+
+void check_row(const std::string& operation, const char* argument, const TensorView* vector, const TensorView& x) {
+  if (vector == nullptr || vector->shape == Shape{x.shape.from_end(1)}) return;
+  throw std::invalid_argument(operation + ": " + argument + " must have shape " +
+                              Shape{x.shape.from_end(1)}.to_string() + " for x of shape " + x.shape.to_string() +
+                              ", got " + vector->shape.to_string());
+}
+
+void normalize(const std::string& operation, NormKernel kernel, const TensorView& x, const TensorView* weight,
+               const TensorView* bias, double eps, const TensorView* residual, const TensorView& out) {
+  if (x.rank() == 0) throw std::invalid_argument(operation + ": x must have at least one axis, got shape ()");
+  check_row(operation, "weight", weight, x);
+  check_row(operation, "bias", bias, x);
+  if (!(eps >= 0.0))
+    throw std::invalid_argument(operation + ": eps must not be negative or NaN, got " + std::to_string(eps));
+  const std::int64_t n = x.shape.from_end(1);
+  Shape residual_strides = x.strides;
+  if (residual != nullptr) {
+    residual_strides = broadcast_strides(residual->shape, residual->strides, x.shape, operation + ": residual");
+    if (residual->rank() == 0 || residual->shape.from_end(1) != n)
+      throw std::invalid_argument(operation + ": residual must have the last axis of x, which has shape " +
+                                  x.shape.to_string() + ", got " + residual->shape.to_string());
+  }
+
+  const RowWalk<3> walk(x.shape, {x.strides, residual_strides, out.strides}, x.rank() - 1);
+  const std::int64_t rows = walk.rows();
+  if (rows == 0 || n == 0) return;
+  constexpr double nanoseconds_per_element = 0.2;
+  const int threads = threads_for(nanoseconds_per_element * static_cast<double>(rows) * static_cast<double>(n));
+  const std::int64_t block = rows_per_task(rows, n, threads);
+  const std::int64_t compute_size = x.dtype == DType::float64 ? 8 : 4;
+  const bool staged = residual != nullptr || dtype_size(x.dtype) != compute_size;
+  parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
+    const Scratch scratch(staged ? n * compute_size : 0);
+    const std::int64_t begin = task * block;
+    walk.for_each_run(begin, std::min(begin + block, rows), [&](const auto& offsets, const auto& steps, auto count) {
+      kernel({.x = x.at(offsets[0]),
+              .residual = residual == nullptr ? nullptr : residual->at(offsets[1]),
+              .weight = weight == nullptr ? nullptr : weight->data,
+              .bias = bias == nullptr ? nullptr : bias->data,
+              .out = out.at(offsets[2]),
+              .scratch = scratch.as<void>(),
+              .x_stride = steps[0],
+              .residual_stride = steps[1],
+              .out_stride = steps[2],
+              .rows = count,
+              .n = n,
+              .eps = eps});
+    });
+  });
+}
+
+}  // namespace
+
+void layer_norm(const TensorView& x, const TensorView* weight, const TensorView* bias, double eps,
+                const TensorView* residual, const TensorView& out) {
+  normalize("layer_norm", kernels().normalization->layer_norm[static_cast<std::size_t>(x.dtype)], x, weight, bias, eps,
+            residual, out);
+}
+
+void rms_norm(const TensorView& x, const TensorView* weight, double eps, const TensorView* residual,
+              const TensorView& out) {
+  normalize("rms_norm", kernels().normalization->rms_norm[static_cast<std::size_t>(x.dtype)], x, weight, nullptr, eps,
+            residual, out);
+}
+
+}  // namespace attnlib

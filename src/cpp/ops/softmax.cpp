@@ -1,0 +1,164 @@
+#include "attnlib/softmax.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "isa/dispatch.hpp"
+#include "ops/row_walk.hpp"
+#include "runtime/parallel.hpp"
+#include "runtime/workspace.hpp"
+
+namespace attnlib {
+namespace {
+
+// `strides` (or a shape) with the axis of the softmax last.
+Shape moved_last(const Shape& shape, int axis) {
+  Shape moved;
+  for (int other = 0; other < shape.rank(); ++other)
+    if (other != axis) moved.push_back(shape[other]);
+  moved.push_back(shape[axis]);
+  return moved;
+}
+
+int checked_axis(const std::string& operation, int axis, const TensorView& x) {
+  const int positive = axis < 0 ? axis + x.rank() : axis;
+  if (positive < 0 || positive >= x.rank())
+    throw std::invalid_argument(operation + ": axis " + std::to_string(axis) + " is out of range for x of shape " +
+                                x.shape.to_string());
+  return positive;
+}
+
+// Where an element of a block of rows lies: elements from a row to the next, and along a row.
+struct Steps {
+  std::int64_t row, element;
+};
+
+template <class Word>
+void copy_words(const void* source, Steps from, void* target, Steps to, std::int64_t rows, std::int64_t n) {
+  const Word* read = static_cast<const Word*>(source);
+  Word* write = static_cast<Word*>(target);
+  // Rows innermost: where the axis of the softmax is not the last one, neighbours in memory belong to different rows.
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t row = 0; row < rows; ++row)
+      write[row * to.row + i * to.element] = read[row * from.row + i * from.element];
+}
+
+void copy_rows(const void* source, Steps from, void* target, Steps to, std::int64_t rows, std::int64_t n,
+               std::int64_t element_size) {
+  switch (element_size) {
+    case 1:
+      return copy_words<std::uint8_t>(source, from, target, to, rows, n);
+    case 2:
+      return copy_words<std::uint16_t>(source, from, target, to, rows, n);
+    case 4:
+      return copy_words<std::uint32_t>(source, from, target, to, rows, n);
+    default:
+      return copy_words<std::uint64_t>(source, from, target, to, rows, n);
+  }
+}
+
+// One call's arrays with the axis of the softmax last: 0 is x, 1 is out, 2 is the mask.
+struct Call {
+  SoftmaxKernel kernel;
+  TensorView x, out;
+  const bool* mask;
+  std::int64_t n;
+  std::int64_t x_step, out_step, mask_step;
+
+  std::int64_t element_size() const { return dtype_size(x.dtype); }
+  std::int64_t scratch_bytes() const { return element_size() == 2 ? n * 4 : 0; }
+  bool in_place() const { return x_step == 1 && out_step == 1 && (mask_step == 0 || mask_step == 1); }
+
+  using Offsets = RowWalk<3>::Offsets;
+
+  void run_in_place(const Offsets& offsets, const Offsets& steps, std::int64_t rows, void* scratch) const {
+    kernel({.x = x.at(offsets[0]),
+            .out = out.at(offsets[1]),
+            .mask = mask == nullptr ? nullptr : mask + offsets[2],
+            .scratch = scratch,
+            .x_stride = steps[0],
+            .out_stride = steps[1],
+            .mask_stride = steps[2],
+            .mask_step = mask_step,
+            .rows = rows,
+            .n = n});
+  }
+
+  static constexpr std::int64_t gathered_rows = 16;
+
+  // Rows that are not contiguous: a few at a time are gathered into scratch memory, where the same kernel turns them,
+  // so that the memory layout does not change a bit, and scattered from there.
+  void run_gathered(const Offsets& offsets, const Offsets& steps, std::int64_t rows, void* scratch) const {
+    const Scratch values(gathered_rows * n * element_size());
+    const Scratch flags(mask == nullptr ? 0 : gathered_rows * n);
+    const Steps packed = {n, 1};
+    for (std::int64_t done = 0; done < rows; done += gathered_rows) {
+      const std::int64_t count = std::min(gathered_rows, rows - done);
+      copy_rows(x.at(offsets[0] + done * steps[0]), {steps[0], x_step}, values.as<void>(), packed, count, n,
+                element_size());
+      if (mask != nullptr)
+        copy_rows(mask + offsets[2] + done * steps[2], {steps[2], mask_step}, flags.as<void>(), packed, count, n, 1);
+      kernel({.x = values.as<void>(),
+              .out = values.as<void>(),
+              .mask = mask == nullptr ? nullptr : flags.as<const bool>(),
+              .scratch = scratch,
+              .x_stride = n,
+              .out_stride = n,
+              .mask_stride = n,
+              .mask_step = 1,
+              .rows = count,
+              .n = n});
+      copy_rows(values.as<void>(), packed, out.at(offsets[1] + done * steps[1]), {steps[1], out_step}, count, n,
+                element_size());
+    }
+  }
+};
+
+void run(const std::string& operation, SoftmaxKernel kernel, const TensorView& x, int axis, const BoolView* mask,
+         const TensorView& out) {
+  axis = checked_axis(operation, axis, x);
+  Shape mask_strides = x.strides;
+  if (mask != nullptr)
+    mask_strides = broadcast_strides(mask->shape, mask->strides, x.shape, operation + ": mask");
+  const Call call = {
+      .kernel = kernel,
+      .x = x,
+      .out = out,
+      .mask = mask == nullptr ? nullptr : mask->data,
+      .n = x.shape[axis],
+      // An axis of one element may have any stride.
+      .x_step = x.shape[axis] == 1 ? 1 : x.strides[axis],
+      .out_step = x.shape[axis] == 1 ? 1 : out.strides[axis],
+      .mask_step = mask == nullptr ? 1 : mask_strides[axis],
+  };
+  const RowWalk<3> walk(
+      moved_last(x.shape, axis),
+      {moved_last(x.strides, axis), moved_last(out.strides, axis), moved_last(mask_strides, axis)}, x.rank() - 1);
+  const std::int64_t rows = walk.rows();
+  if (rows == 0 || call.n == 0) return;
+  constexpr double nanoseconds_per_element = 0.3;
+  const int threads = threads_for(nanoseconds_per_element * static_cast<double>(rows) * static_cast<double>(call.n));
+  const std::int64_t block = rows_per_task(rows, call.n, threads);
+  parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
+    const Scratch scratch(call.scratch_bytes());
+    const std::int64_t begin = task * block;
+    walk.for_each_run(begin, std::min(begin + block, rows), [&](const auto& offsets, const auto& steps, auto count) {
+      if (call.in_place())
+        call.run_in_place(offsets, steps, count, scratch.as<void>());
+      else
+        call.run_gathered(offsets, steps, count, scratch.as<void>());
+    });
+  });
+}
+
+}  // namespace
+
+void softmax(const TensorView& x, int axis, const BoolView* mask, const TensorView& out) {
+  run("softmax", kernels().softmax->softmax[static_cast<std::size_t>(x.dtype)], x, axis, mask, out);
+}
+
+void log_softmax(const TensorView& x, int axis, const TensorView& out) {
+  run("log_softmax", kernels().softmax->log_softmax[static_cast<std::size_t>(x.dtype)], x, axis, nullptr, out);
+}
+
+}  // namespace attnlib

@@ -1,0 +1,39 @@
+// The only user of OpenMP. Outputs are partitioned over tasks, reductions never are, so the number of threads cannot
+// change a bit of a result.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace attnlib {
+
+int get_num_threads();
+void set_num_threads(int count);
+
+// The CPUs this process may really use: its affinity mask, cut by the cgroup's CPU quota. OMP_NUM_THREADS wins.
+int default_num_threads();
+
+// The OpenMP version macro (such as 201511) the library was compiled with.
+int openmp_version();
+
+namespace detail {
+void run_tasks(std::int64_t count, int threads, void (*body)(void* context, std::int64_t task), void* context);
+}
+
+// Calls body(task) for every task of 0..count-1, on at most `threads` threads (0: as many as set_num_threads allows);
+// threads take the next task when they are done with one. The caller's thread takes part, and does all of it when
+// there is one task, one thread, or a parallel region around the call already.
+template <class Body>
+void parallel_for(std::int64_t count, int threads, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  detail::run_tasks(
+      count, threads, [](void* context, std::int64_t task) { (*static_cast<Plain*>(context))(task); },
+      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+}
+
+// The number of threads worth waking for this much work (in nanoseconds of one core, roughly): waking one costs a few
+// microseconds.
+int threads_for(double nanoseconds);
+
+}  // namespace attnlib

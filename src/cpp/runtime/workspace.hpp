@@ -1,0 +1,29 @@
+// The only scratch memory: a stack of bytes per thread, kept from call to call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace attnlib {
+
+// A block of this thread's scratch memory, aligned to a cache line and released by the destructor. Blocks of a thread
+// are released in the reverse order of their making. std::bad_alloc when the memory is not to be had.
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t bytes);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  template <class Element>
+  Element* as() const {
+    return static_cast<Element*>(data_);
+  }
+
+ private:
+  void* data_;
+  std::size_t bytes_;
+  bool on_stack_;
+};
+
+}  // namespace attnlib

@@ -1,0 +1,153 @@
+"""TransformerEncoderLayer and TransformerEncoder against PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from attnlib import nn
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("eps", [1e-5, 1e-1])
+def test_layer(
+    norm_first: bool,
+    activation: str,
+    bias: bool,
+    eps: Any,
+    rng: np.random.Generator,
+    twins: Any,
+    assert_close: Any,
+) -> None:
+    options = {"activation": activation, "layer_norm_eps": eps, "norm_first": norm_first, "bias": bias}
+    layer = nn.TransformerEncoderLayer(16, 4, 24, 0.1, batch_first=True, **options)
+    oracle = twins(layer, torch.nn.TransformerEncoderLayer(16, 4, 24, 0.1, batch_first=True, **options))
+    x = rng.standard_normal((3, 7, 16)).astype(np.float32)
+    before = x.copy()
+    wide = torch.from_numpy(x).double()
+    assert_close(layer(x), oracle(wide))
+    assert_close(layer(x[0]), oracle(wide[0]))
+    np.testing.assert_array_equal(x, before)
+    mask = rng.random((7, 7)) < 0.5
+    mask[:, 0] = True
+    assert_close(layer(x, mask=mask), oracle(wide, src_mask=torch.from_numpy(~mask)))
+    upper = torch.from_numpy(~np.tri(7, dtype=bool))
+    assert_close(layer(x, causal=True), oracle(wide, src_mask=upper, is_causal=True))
+
+
+def test_layer_float64(rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 24, activation="gelu")
+    oracle = twins(
+        layer, torch.nn.TransformerEncoderLayer(16, 4, 24, activation="gelu", batch_first=True), "float64"
+    )
+    x = rng.standard_normal((3, 7, 16))
+    assert_close(layer(x), oracle(torch.from_numpy(x)), 1e-13)
+
+
+@pytest.mark.parametrize(("final", "bias"), [(True, True), (False, True), (False, False)])
+def test_encoder(final: bool, bias: bool, rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
+    layer = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(16, 4, 24, bias=bias), 3, norm=nn.LayerNorm(16) if final else None
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nested tensors are a prototype
+        oracle = torch.nn.TransformerEncoder(
+            torch.nn.TransformerEncoderLayer(16, 4, 24, bias=bias, batch_first=True),
+            3,
+            norm=torch.nn.LayerNorm(16) if final else None,
+            enable_nested_tensor=False,
+        )
+    oracle = twins(layer, oracle)
+    x = rng.standard_normal((3, 7, 16)).astype(np.float32)
+    lengths = np.array([7, 2, 5])
+    found = layer(x, key_lengths=lengths)
+    wanted = oracle(
+        torch.from_numpy(x).double(), src_key_padding_mask=torch.from_numpy(np.arange(7) >= lengths[:, None])
+    )
+    for row, length in enumerate(lengths):
+        assert_close(found[row, :length], wanted[row, :length])
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_padded_and_alone_give_the_same_bits(
+    norm_first: bool, dtype: Any, causal: bool, rng: np.random.Generator
+) -> None:
+    layer = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(32, 4, 48, activation="gelu", norm_first=norm_first, rng=rng), 2
+    ).to(dtype)
+    lengths = [1, 17, 40, 3, 3]
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    x = rng.standard_normal((sum(lengths), 32)).astype(dtype)
+    padded = np.full((len(lengths), max(lengths), 32), 3, dtype)
+    spans = list(itertools.pairwise(cu_seqlens))
+    for row, (start, stop) in enumerate(spans):
+        padded[row, : stop - start] = x[start:stop]
+    packed = layer(x, causal=causal, cu_seqlens=cu_seqlens)
+    batch = layer(padded, causal=causal, key_lengths=lengths)
+    assert packed.dtype == batch.dtype == dtype
+    for row, (start, stop) in enumerate(spans):
+        np.testing.assert_array_equal(packed[start:stop], batch[row, : stop - start])
+        np.testing.assert_array_equal(packed[start:stop], layer(x[start:stop], causal=causal))
+
+
+def test_bfloat16_is_near(rng: np.random.Generator, assert_close: Any) -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, 48, activation="gelu", rng=rng)
+    x = rng.standard_normal((2, 9, 32)).astype(ml_dtypes.bfloat16)
+    wanted = layer(x.astype(np.float32))
+    found = layer.to("bfloat16")(x)
+    # Some ten roundings of relative size 2**-9 lie between.
+    assert_close(found, wanted.astype(np.float64), 10 * 2**-9)
+
+
+def test_parameters_of_mixed_dtypes(rng: np.random.Generator) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, rng=rng)
+    state = layer.state_dict()
+    layer.load_state_dict({k: v if "norm" in k else v.astype(ml_dtypes.bfloat16) for k, v in state.items()})
+    x = rng.standard_normal((2, 3, 8))
+    assert layer(x.astype(ml_dtypes.bfloat16)).dtype == np.float32
+    assert layer(x.astype(np.float32)).dtype == np.float32
+    assert layer(x).dtype == np.float64
+
+
+def test_layers_begin_as_copies_that_are_independent(rng: np.random.Generator) -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, rng=rng), 2)
+    states = [layer.state_dict() for layer in encoder.layers]
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name])
+    encoder.layers[0].load_state_dict({k: v * 2 for k, v in states[0].items()})
+    for name, array in encoder.layers[1].state_dict().items():
+        np.testing.assert_array_equal(array, states[1][name])
+
+
+def test_empty_inputs() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16)
+    for shape in ((0, 3, 8), (2, 0, 8)):
+        assert layer(np.zeros(shape, np.float32)).shape == shape
+    assert layer(np.zeros((0, 8), np.float32), cu_seqlens=np.array([0])).shape == (0, 8)
+    x = np.ones((1, 2, 8), np.float32)
+    assert nn.TransformerEncoder(layer, 0)(x) is x
+
+
+def test_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^TransformerEncoderLayer: activation must be one of"):
+        nn.TransformerEncoderLayer(8, 2, activation="swish")
+    with pytest.raises(ValueError, match="batch_first=False"):
+        nn.TransformerEncoderLayer(8, 2, batch_first=False)
+    with pytest.raises(ValueError, match=r"^TransformerEncoder: num_layers must not be negative"):
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), -1)
+    layer = nn.TransformerEncoderLayer(8, 2, 16)
+    with pytest.raises(ValueError, match=r"query has shape \(3, 7\)"):
+        layer(np.zeros((3, 7), np.float32))
+    with pytest.raises(ValueError, match="do not go with cu_seqlens"):
+        layer(np.zeros((3, 8), np.float32), mask=np.ones((3, 3), bool), cu_seqlens=np.array([0, 3]))

@@ -1,0 +1,132 @@
+"""Linear, Embedding, LayerNorm and RMSNorm against PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from attnlib import nn
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5), (0, 5)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("float64", 1e-13)])
+def test_linear(
+    bias: bool,
+    shape: Any,
+    dtype: Any,
+    tolerance: float,
+    rng: np.random.Generator,
+    twins: Any,
+    assert_close: Any,
+) -> None:
+    layer = nn.Linear(5, 7, bias)
+    oracle = twins(layer, torch.nn.Linear(5, 7, bias), dtype)
+    x = rng.standard_normal(shape).astype(dtype)
+    found = layer(x)
+    assert found.dtype == dtype
+    assert_close(found, oracle(torch.from_numpy(x.astype(np.float64))), tolerance)
+
+
+def test_linear_fuses_activation_and_residual(
+    rng: np.random.Generator, twins: Any, assert_close: Any
+) -> None:
+    layer = nn.Linear(5, 7)
+    oracle = twins(layer, torch.nn.Linear(5, 7))
+    x, residual = rng.standard_normal((4, 5)).astype(np.float32), np.ones((4, 7), np.float32)
+    out = np.empty((4, 7), np.float32)
+    assert layer(x, activation="gelu", residual=residual, out=out) is out
+    assert_close(out, torch.nn.functional.gelu(oracle(torch.from_numpy(x).double())) + 1)
+
+
+def test_linear_starts_as_in_pytorch() -> None:
+    state = nn.Linear(100, 300, rng=np.random.default_rng(0)).state_dict()
+    for array in state.values():
+        assert np.abs(array).max() <= 0.1
+        assert np.abs(array).max() > 0.09
+
+
+@pytest.mark.parametrize("ids", [[0, 4, 4], [[1, 2], [3, 0]], [], np.uint8([3]), np.uint64([3])])
+def test_embedding(ids: Any, twins: Any) -> None:
+    layer = nn.Embedding(5, 3, padding_idx=-1)
+    oracle = twins(layer, torch.nn.Embedding(5, 3, padding_idx=-1))
+    found = layer(ids)
+    wanted = oracle(torch.tensor(np.asarray(ids).astype(np.int64))).detach().numpy()
+    np.testing.assert_array_equal(found, wanted.astype(np.float32))
+
+
+def test_embedding_of_bfloat16_and_padding() -> None:
+    layer = nn.Embedding(5, 3, padding_idx=1).to("bfloat16")
+    found = layer([[1]])
+    assert found.dtype == ml_dtypes.bfloat16
+    assert not found.astype(np.float32).any()
+
+
+def test_embedding_refuses() -> None:
+    layer = nn.Embedding(5, 3)
+    with pytest.raises(TypeError, match=r"^Embedding: x must hold integers, got float64"):
+        layer([1.0])
+    with pytest.raises(TypeError, match=r"^Embedding: x must hold integers, got bool"):
+        layer([True])
+    with pytest.raises(ValueError, match=r"^Embedding: x holds 5, outside a table of 5 rows"):
+        layer([1, 5])
+    with pytest.raises(ValueError, match=r"^Embedding: x holds -1, outside"):
+        layer([1, -1])
+    with pytest.raises(ValueError, match=r"^Embedding: padding_idx 5 is outside"):
+        nn.Embedding(5, 3, padding_idx=5)
+
+
+@pytest.mark.parametrize("shape", [5, (5,), (3, 5)])
+@pytest.mark.parametrize(("affine", "bias"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("eps", [1e-5, 0.5])
+def test_layer_norm(
+    shape: Any, affine: bool, bias: bool, eps: Any, rng: np.random.Generator, twins: Any, assert_close: Any
+) -> None:
+    layer = nn.LayerNorm(shape, eps, affine, bias)
+    oracle = twins(layer, torch.nn.LayerNorm(shape, eps, affine, bias))
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    residual = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    wide = torch.from_numpy(x).double()
+    assert_close(layer(x), oracle(wide))
+    total = oracle(wide + torch.from_numpy(residual).double())
+    assert_close(layer(x, residual=residual), total)
+    assert layer(x, residual=residual, out=x) is x
+    assert_close(x, total)
+
+
+@pytest.mark.parametrize("shape", [5, (3, 5)])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("eps", [None, 0.5])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("float64", 1e-13), ("float16", 2**-10)])
+def test_rms_norm(
+    shape: Any,
+    affine: bool,
+    eps: Any,
+    dtype: Any,
+    tolerance: float,
+    rng: np.random.Generator,
+    twins: Any,
+    assert_close: Any,
+) -> None:
+    layer = nn.RMSNorm(shape, eps, affine)
+    oracle = twins(layer, torch.nn.RMSNorm(shape, eps, affine), dtype)
+    # Small enough for the default eps to matter.
+    x = (rng.standard_normal((4, 3, 5)) * 1e-3).astype(dtype)
+    if eps is None and dtype != "float64":
+        oracle.eps = float(np.finfo(np.float32).eps)
+    found = layer(x)
+    assert found.dtype == dtype
+    assert_close(found, oracle(torch.from_numpy(x.astype(np.float64))), tolerance)
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm((3, 5)), nn.RMSNorm((3, 5)), nn.LayerNorm(5), nn.RMSNorm(5)])
+def test_norms_refuse_other_shapes(layer: nn.LayerNorm | nn.RMSNorm) -> None:
+    with pytest.raises(ValueError, match=r"x has shape \(4,\), expected \(\.\.\., "):
+        layer(np.ones(4, np.float32))
+    with pytest.raises(ValueError, match="normalized_shape is empty"):
+        type(layer)(())

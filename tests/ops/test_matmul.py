@@ -1,0 +1,115 @@
+"""matmul: the shapes of np.matmul, every remainder of the tiles, the contract's error bound."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from arrays import DTYPES, FULL, accumulator, epsilon, normal
+from tolerance import assert_within, matmul_bound
+
+import attnlib as al
+
+by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+
+SHAPES = [
+    ((3,), (3,)),
+    ((0,), (0,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3,)),
+    ((3,), (5, 3, 4)),
+    ((5, 2, 3), (3,)),
+    ((2, 3), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 2, 3), (5, 3, 4)),
+    ((1, 2, 3), (5, 3, 4)),
+    ((5, 1, 2, 3), (6, 3, 4)),
+    ((2, 1, 1, 2, 3), (1, 3, 1, 3, 4)),
+    ((0, 2, 3), (3, 4)),
+    ((5, 0, 3), (3, 4)),
+    ((5, 2, 0), (0, 4)),
+    ((5, 2, 3), (3, 0)),
+    ((0, 3), (3, 0)),
+]
+
+
+def check(a: np.ndarray, b: np.ndarray) -> None:
+    result = al.matmul(a, b)
+    eps = epsilon(accumulator(a.dtype))
+    bound = matmul_bound(a, b, eps) if a.shape[-1] else 0.0
+    assert np.asarray(result).dtype == a.dtype
+    assert_within(result, oracle.matmul(a, b), bound, what=f"{a.shape} @ {b.shape}")
+
+
+@by_dtype
+@pytest.mark.parametrize(("a", "b"), SHAPES, ids=str)
+def test_shapes(
+    a: tuple[int, ...], b: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    check(normal(rng, a, dtype), normal(rng, b, dtype))
+
+
+@by_dtype
+@pytest.mark.parametrize("m", (0, 1, 2, 3, 5, 7, 8, 9, 13, 15, 17, 33, 65) if not FULL else range(100))
+def test_every_remainder(m: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Rows, columns and depths on both sides of any tile."""
+    sizes = (0, 1, 7, 16, 17, 33, 49, 65, 129)
+    for n, k in product(sizes, sizes if FULL else (1, 2, 17, 65)):
+        check(normal(rng, (m, k), dtype), normal(rng, (k, n), dtype))
+
+
+@by_dtype
+@pytest.mark.parametrize("k", [767, 768, 769, 1537, 5000])
+def test_long_reductions(k: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Several blocks along K, for many rows and for few."""
+    for m, n in ((1, 33), (3, 130), (50, 70)):
+        check(normal(rng, (m, k), dtype), normal(rng, (k, n), dtype))
+
+
+@by_dtype
+def test_integers_are_exact(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Sums that fit the significand have no error at all, in any order."""
+    a, b = rng.integers(-2, 3, (37, 60)).astype(dtype), rng.integers(-1, 2, (60, 50)).astype(dtype)
+    assert np.array_equal(oracle.float64(al.matmul(a, b)), oracle.matmul(a, b))
+
+
+def test_overflow_becomes_infinity() -> None:
+    """float16 overflows when the float32 sum is rounded, silently, as an addition of NumPy arrays would."""
+    a = np.full((2, 40), 100.0, np.float16)
+    assert np.all(np.isposinf(al.matmul(a, a.T)))
+    assert np.all(np.isneginf(al.matmul(a, -a.T)))
+
+
+@by_dtype
+def test_nan_stays_in_its_row_and_column(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    a, b = normal(rng, (20, 19), dtype), normal(rng, (19, 40), dtype)
+    a[7, 3] = np.nan
+    b[11, 30] = np.inf
+    exact = np.isfinite(oracle.float64(al.matmul(a, b)))
+    expected = np.ones((20, 40), bool)
+    expected[7] = expected[:, 30] = False
+    assert np.array_equal(exact, expected)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3, 4), (3, 4)),
+        ((3,), (4,)),
+        ((3,), (4, 3)),
+        ((2, 3, 4), (3, 4, 5)),
+        ((3, 4), (4, 3, 5)),
+        ((), (3,)),
+        ((3,), ()),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_fit(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"(?s)^matmul.*\(") as error:
+        al.matmul(np.zeros(a), np.zeros(b))
+    assert str(a).strip("()") in str(error.value)
+    assert str(b).strip("()") in str(error.value)

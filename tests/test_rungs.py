@@ -1,0 +1,122 @@
+"""Every rung that this CPU has passes the whole operation suite; a rung it has is never skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import RunPython
+
+import attnlib as al
+
+TESTS = Path(__file__).parent
+RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16")
+# What a rung wants of the CPU, in the names of Linux's /proc/cpuinfo (which lists what the kernel enabled, too).
+V2 = {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}
+V3 = V2 | {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
+V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+FLAGS = {"baseline": V2, "avx2": V3, "avx512": V4, "avx512_vnni_bf16": V4 | {"avx512_vnni", "avx512_bf16"}}
+
+
+def cpu_flags() -> set[str]:
+    """The x86 flags of the first CPU; empty where they cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    line = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return set(line.group(1).split()) if line else set()
+
+
+@pytest.mark.skipif(not cpu_flags(), reason="/proc/cpuinfo lists no x86 flags here")
+def test_all_rungs_of_this_cpu_are_available() -> None:
+    flags = cpu_flags()
+    expected = [rung for rung in RANK if FLAGS[rung] <= flags]
+    assert sorted(al.available_isas()) == sorted(expected)
+
+
+def test_default_is_the_best(run_python: RunPython) -> None:
+    result = run_python("import attnlib as al; print(al.isa())", env={"ATTNLIB_ISA": None})
+    best = max(al.available_isas(), key=lambda rung: RANK.index(rung) if rung in RANK else len(RANK))
+    assert result.stdout.strip() == best
+
+
+@pytest.mark.parametrize("rung", al.available_isas())
+def test_forcing(rung: str, run_python: RunPython) -> None:
+    result = run_python("import attnlib as al; print(al.isa())", env={"ATTNLIB_ISA": rung})
+    assert result.stdout.strip() == rung
+
+
+@pytest.mark.parametrize("name", ["avx9000", "AVX2", "avx2,avx512", " "])
+def test_unknown_rung_is_an_import_error(name: str, run_python: RunPython) -> None:
+    """And the message says what was asked for and what there is."""
+    result = run_python("import attnlib", env={"ATTNLIB_ISA": name}, check=False)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError")
+    assert "ATTNLIB_ISA" in last
+    assert name in last
+    assert "baseline" in last
+
+
+@pytest.mark.parametrize("name", [rung for rung in RANK if rung not in al.available_isas()])
+def test_rung_of_another_cpu_is_an_import_error(name: str, run_python: RunPython) -> None:
+    result = run_python("import attnlib", env={"ATTNLIB_ISA": name}, check=False)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError")
+    assert name in last
+
+
+def test_integer_results_agree_between_rungs(run_python: RunPython) -> None:
+    """Sums without rounding are the same everywhere: a cheap check that a forced rung does compute."""
+    code = (
+        "import attnlib as al, numpy as np\n"
+        "a = (np.arange(35 * 70).reshape(35, 70) % 7 - 3).astype('float32')\n"
+        "print(al.matmul(a, a.T).tobytes().hex()[:4000], al.relu(a).tobytes().hex()[:4000])"
+    )
+    outputs = {run_python(code, env={"ATTNLIB_ISA": rung}).stdout for rung in al.available_isas()}
+    assert len(outputs) == 1
+
+
+def test_packed_weights_travel_between_rungs(run_python: RunPython, tmp_path: Path) -> None:
+    """A pickle made on one rung loads on any other."""
+    path = tmp_path / "packed.pickle"
+    make = "w = (np.arange(50 * 33).reshape(50, 33) % 9 - 4).astype('float32')\n"
+    head = (
+        "import attnlib as al, numpy as np, pickle, pathlib\n"
+        + make
+        + f"path = pathlib.Path({str(path)!r})\n"
+    )
+    for source in al.available_isas():
+        run_python(head + "path.write_bytes(pickle.dumps(al.pack_weight(w)))", env={"ATTNLIB_ISA": source})
+        for target in al.available_isas():
+            code = (
+                head
+                + "packed = pickle.loads(path.read_bytes())\n"
+                + "assert np.array_equal(packed.unpack(), w)\n"
+                + "x = (np.arange(3 * 33).reshape(3, 33) % 5).astype('float32')\n"
+                + "assert np.array_equal(al.linear(x, packed), x @ w.T)\n"
+            )
+            run_python(code, env={"ATTNLIB_ISA": target})
+
+
+@pytest.mark.parametrize("rung", [rung for rung in al.available_isas() if rung != al.isa()])
+def test_operations(rung: str, tmp_path: Path) -> None:
+    """The operation tests once more, in a process that runs on another rung."""
+    suite = [TESTS / "ops", TESTS / "test_determinism.py", TESTS / "test_properties.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, suite)]
+    result = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "ATTNLIB_ISA": rung, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"on rung {rung}:\n{result.stdout[-8000:]}\n{result.stderr[-2000:]}"
+    assert "skipped" not in result.stdout.splitlines()[-1]

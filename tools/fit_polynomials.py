@@ -1,0 +1,83 @@
+"""Fit the polynomials of src/cpp/kernels/simd/math.hpp (needs mpmath: ``pip install mpmath``).
+
+Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits and printed with
+the error that remains before rounding.
+
+>>> coefficients, error = remez(mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.1, 0.1), 3)
+>>> len(coefficients), float(error) < 1e-6
+(4, True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpmath import mp
+
+mp.dps = 60
+Function = Callable[[mp.mpf], mp.mpf]
+
+
+def remez(
+    function: Function, factor: Function, variable: Function, interval: tuple[float, float], degree: int
+) -> tuple[list[mp.mpf], mp.mpf]:
+    """Minimise ``max |factor(x) * P(variable(x)) / function(x) - 1|`` over the interval, P of this degree."""
+    low, high = (mp.mpf(end) for end in interval)
+    count = degree + 2
+    points = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (count - 1)) for i in range(count)]
+    grid = [low + (high - low) * i / 4000 for i in range(4001)]
+    coefficients: list[mp.mpf] = []
+    for _ in range(12):
+        matrix = mp.matrix(count, count)
+        for row, x in enumerate(points):
+            scale = factor(x) / function(x)
+            for power in range(degree + 1):
+                matrix[row, power] = scale * variable(x) ** power
+            matrix[row, degree + 1] = mp.mpf(-1) ** row
+        solution = mp.lu_solve(matrix, mp.matrix([1] * count))
+        coefficients = [solution[i] for i in range(degree + 1)]
+        errors = [factor(x) / function(x) * mp.polyval(coefficients[::-1], variable(x)) - 1 for x in grid]
+        points = _extrema(grid, errors, count)
+    return coefficients, max(abs(error) for error in errors)
+
+
+def _extrema(grid: list[mp.mpf], errors: list[mp.mpf], count: int) -> list[mp.mpf]:
+    """The largest error of each run of equal sign; the `count` neighbouring runs with the largest of them."""
+    runs: list[tuple[mp.mpf, mp.mpf]] = []
+    for x, error in zip(grid, errors, strict=True):
+        if runs and mp.sign(runs[-1][1]) == mp.sign(error):
+            if abs(error) > abs(runs[-1][1]):
+                runs[-1] = (x, error)
+        else:
+            runs.append((x, error))
+    while len(runs) > count:
+        runs.pop(0 if abs(runs[0][1]) < abs(runs[-1][1]) else -1)
+    if len(runs) < count:
+        raise ArithmeticError(f"the error changes sign only {len(runs)} times, {count} wanted: lower the degree")
+    return [x for x, _ in runs]
+
+
+def mills(u: mp.mpf) -> mp.mpf:
+    """Phi(-t) * exp(t^2 / 2) for u = 1 / (1 + MILLS_SCALE * t)."""
+    t = (1 / u - 1) / MILLS_SCALE
+    return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2)
+
+
+MILLS_SCALE = mp.mpf("0.375")
+LN2 = mp.log(2)
+
+FITS: dict[str, tuple[Function, Function, Function, tuple[float, float], int]] = {
+    "exp2, float": (lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(1), lambda x: x, (-0.5, 0.5), 6),
+    "exp2, double": (lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(1), lambda x: x, (-0.5, 0.5), 11),
+    "exp, float": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 6),
+    "exp, double": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 12),
+    "tanh(x) = x * P(x^2), float": (mp.tanh, lambda x: x, lambda x: x * x, (1e-6, 0.625), 5),
+    "Phi(-t) exp(t^2/2) = u * P(u)": (mills, lambda u: u, lambda u: u, (float(1 / (1 + MILLS_SCALE * 15)), 1.0), 9),
+}
+
+if __name__ == "__main__":
+    for name, arguments in FITS.items():
+        fitted, error = remez(*arguments)
+        print(f"{name}: relative error {mp.nstr(error, 3)}")
+        for power, coefficient in enumerate(fitted):
+            print(f"  {power:2d}  {mp.nstr(coefficient, 20)}  {float(coefficient).hex()}")
