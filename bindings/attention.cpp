@@ -1,7 +1,6 @@
 #include "attnlib/attention.hpp"
 
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 #include <stdexcept>
@@ -21,13 +20,13 @@ struct CommonOptions {
   FloatArray alibi_slopes, sinks;
   AttentionOptions options;
 
-  CommonOptions(const char* operation, bool causal, const py::object& window, const std::optional<double>& scale,
-                const std::optional<double>& softcap, const py::object& alibi_slopes_object,
+  CommonOptions(const char* operation, bool causal, const py::object& window, const py::object& scale,
+                const py::object& softcap, const py::object& alibi_slopes_object,
                 const py::object& sinks_object)
       : alibi_slopes(alibi_slopes_object, operation, "alibi_slopes"), sinks(sinks_object, operation, "sinks") {
     options.causal = causal;
-    options.scale = scale;
-    options.softcap = softcap;
+    options.scale = float_from(scale, operation, "scale");
+    options.softcap = float_from(softcap, operation, "softcap");
     if (window.is_none()) return;
     if (!py::isinstance<py::sequence>(window) || py::len(window) != 2)
       throw std::invalid_argument(std::string(operation) + ": window must be None or (left, right), got " +
@@ -79,8 +78,8 @@ IntegerView view_of(const Integers& integers) {
 py::object bound_attention(const py::object& query_object, const py::object& key_object, const py::object& value_object,
                            const py::object& mask_object, const py::object& bias_object, bool causal,
                            const py::object& window, const py::object& query_offset_object,
-                           const py::object& key_lengths_object, const std::optional<double>& scale,
-                           const std::optional<double>& softcap, const py::object& alibi_slopes_object,
+                           const py::object& key_lengths_object, const py::object& scale,
+                           const py::object& softcap, const py::object& alibi_slopes_object,
                            const py::object& sinks_object, bool return_weights, bool return_lse,
                            const py::object& out_object) {
   FloatArray query(query_object, "attention", "query");
@@ -137,7 +136,7 @@ Integers offsets_from(const py::object& object, const char* argument) {
 py::object bound_attention_varlen(const py::object& query_object, const py::object& key_object,
                                   const py::object& value_object, const py::object& cu_seqlens_q_object,
                                   const py::object& cu_seqlens_k_object, bool causal, const py::object& window,
-                                  const std::optional<double>& scale, const std::optional<double>& softcap,
+                                  const py::object& scale, const py::object& softcap,
                                   const py::object& alibi_slopes_object, const py::object& sinks_object,
                                   bool return_lse, const py::object& out_object) {
   FloatArray query(query_object, "attention_varlen", "query");

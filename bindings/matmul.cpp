@@ -3,7 +3,6 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -13,15 +12,16 @@
 namespace attnlib::bindings {
 namespace {
 
-Activation activation_from(const std::optional<std::string>& name) {
-  if (!name) return Activation::none;
-  if (*name == "relu") return Activation::relu;
-  if (*name == "gelu") return Activation::gelu;
-  if (*name == "gelu_tanh") return Activation::gelu_tanh;
-  if (*name == "silu") return Activation::silu;
-  if (*name == "tanh") return Activation::tanh;
-  throw std::invalid_argument("linear: activation must be None, 'relu', 'gelu', 'gelu_tanh', 'silu' or 'tanh', got '" +
-                              *name + "'");
+Activation activation_from(const py::object& object) {
+  if (object.is_none()) return Activation::none;
+  const std::string name = py::isinstance<py::str>(object) ? object.cast<std::string>() : std::string();
+  if (name == "relu") return Activation::relu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_tanh") return Activation::gelu_tanh;
+  if (name == "silu") return Activation::silu;
+  if (name == "tanh") return Activation::tanh;
+  throw std::invalid_argument("linear: activation must be None, 'relu', 'gelu', 'gelu_tanh', 'silu' or 'tanh', got " +
+                              py::repr(object).cast<std::string>());
 }
 
 py::array unpack(const PackedWeight& weight) {
@@ -51,7 +51,7 @@ py::object bound_matmul(const py::object& a_object, const py::object& b_object, 
 }
 
 py::object bound_linear(const py::object& x_object, const py::object& weight_object, const py::object& bias_object,
-                        const std::optional<std::string>& activation, const py::object& residual_object,
+                        const py::object& activation, const py::object& residual_object,
                         const py::object& out_object) {
   LinearOptions options;
   options.activation = activation_from(activation);

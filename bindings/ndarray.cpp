@@ -195,6 +195,17 @@ std::optional<Integers> integers_from(const py::object& object, const char* oper
   return result;
 }
 
+std::optional<double> float_from(const py::object& object, const char* operation, const char* argument) {
+  if (object.is_none()) return std::nullopt;
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (value == -1.0 && PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw py::type_error(prefix(operation, argument) + " must be a number or None, got " +
+                         py::repr(py::type::of(object)).cast<std::string>());
+  }
+  return value;
+}
+
 Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
                std::initializer_list<const FloatArray*> inputs, bool in_place)
     : target_(out) {

@@ -82,6 +82,9 @@ struct Integers {
 };
 std::optional<Integers> integers_from(const py::object& object, const char* operation, const char* argument);
 
+// A real number, or nothing for None; TypeError for anything else.
+std::optional<double> float_from(const py::object& object, const char* operation, const char* argument);
+
 class Output {
  public:
   // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an

@@ -9,6 +9,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+# The oracle's products are small: NumPy's own threads would only spin against those under test. Set before
+# NumPy is imported, and inherited by the processes that the tests start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

@@ -1,7 +1,7 @@
 """The operations of attnlib once more, in float64 and plain NumPy, as slowly and as literally as possible.
 
-This file imports nothing of attnlib. Every function takes arrays of any float dtype, works in float64 and returns
-float64; the tests round with the tolerances of `tolerance.py`.
+This file imports nothing of attnlib. Every function takes arrays of any float dtype, works in float64 and
+returns float64; the tests round with the tolerances of `tolerance.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def float64(x: ArrayLike) -> Float:
@@ -37,7 +37,7 @@ def gelu(x: ArrayLike, approximate: str = "none") -> Float:
     x = float64(x)
     if approximate == "tanh":
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))) if x.size else x
+    return 0.5 * x * _erfc(-x / math.sqrt(2.0)) if x.size else x  # erfc: 1 + erf would cancel on the left
 
 
 def sigmoid(x: ArrayLike) -> Float:
@@ -115,8 +115,9 @@ def log_softmax(x: ArrayLike, axis: int = -1) -> Float:
     x = float64(x)
     peak = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     empty = peak == -np.inf
-    shifted = np.where(empty, 0.0, x) - np.where(empty, 0.0, peak)
-    return np.where(empty, 0.0, shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)))
+    shifted = np.where(empty, 0.0, x - np.where(empty, 0.0, peak))
+    total = np.sum(np.exp(shifted), axis=axis, keepdims=True)
+    return np.where(empty, 0.0, shifted - np.log(np.where(empty, 1.0, total)))
 
 
 def layer_norm(
@@ -238,7 +239,7 @@ def attention(
     full = (*batch, heads, queries, keys)
 
     def per_batch(x: ArrayLike) -> Array:
-        return np.broadcast_to(np.asarray(x), batch)[..., None, None, None]
+        return np.broadcast_to(np.asarray(x).astype(np.int64), batch)[..., None, None, None]
 
     def per_head(x: ArrayLike) -> Float:
         return float64(x)[:, None, None]

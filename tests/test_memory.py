@@ -1,4 +1,4 @@
-"""Attention never holds a score matrix, and never copies what it can read in place: the process's peak shows it."""
+"""Attention never holds a score matrix, nor copies what it can read in place: the process's peak shows it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from conftest import RunPython
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM from /proc")
 
-# ru_maxrss would inherit the peak of the process that started this one; VmHWM begins anew at exec. Ballast raises
-# the resident size to the peak so far, so that any further allocation that is touched raises the peak.
+# ru_maxrss would inherit the peak of the process that started this one; VmHWM begins anew at exec. Ballast
+# raises the resident size to the peak so far, so that any further allocation that is touched raises the peak.
 HEAD = """
 import numpy as np
 import attnlib as al
@@ -86,7 +86,7 @@ assert again < 16 * 2**20, again
 
 
 def test_strided_inputs_are_read_in_place(run_python: RunPython) -> None:
-    """Heads-last views, a fused QKV projection and keys shared by the batch need no copy (32 MB each if they did)."""
+    """Heads-last views, a fused QKV projection and keys shared by the batch need no copy (of 32 MB each)."""
     body = """
 fused = touched((1, 8192, 3, 16, 64))
 q, k, v = (fused[:, :, n].swapaxes(1, 2) for n in range(3))

@@ -1,4 +1,4 @@
-"""The oracle is judged too: by PyTorch, by hand-made examples, and by a check that its tolerances can fail."""
+"""The oracle is judged too: by PyTorch, by examples made by hand, by mistakes its tolerances must notice."""
 
 from __future__ import annotations
 

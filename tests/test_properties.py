@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,6 @@ from hypothesis import strategies as st
 from tolerance import assert_within, attention_bounds
 
 import attnlib as al
-import itertools
 
 Draw = Any
 LENGTHS = (0, 1, 2, 5, 17, 64, 65, 130)

@@ -15,7 +15,8 @@ import attnlib as al
 
 TESTS = Path(__file__).parent
 RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16")
-# What a rung wants of the CPU, in the names of Linux's /proc/cpuinfo (which lists what the kernel enabled, too).
+# What a rung wants of the CPU, in the names of Linux's /proc/cpuinfo (which lists what the kernel enabled,
+# too).
 V2 = {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}
 V3 = V2 | {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,8 +82,7 @@ def test_default_honours_affinity(run_python: RunPython) -> None:
 def test_default_honours_the_cgroup_quota(run_python: RunPython) -> None:
     """Where this process has a quota of CPUs, the default is not above it (rounded up)."""
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
         quota, period = "max", "1"
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -197,7 +197,7 @@ def test_the_gil_is_released(rng: np.random.Generator) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_fork_after_use(threads: int, run_python: RunPython) -> None:
-    """A child of a process that has computed in parallel computes the same, in parallel too, and does not hang."""
+    """The child of a process that has computed in parallel computes the same, and does not hang."""
     code = f"""
 import os, warnings
 import numpy as np

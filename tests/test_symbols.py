@@ -1,8 +1,9 @@
 """No code compiled for a rung can end up in a process that runs on a lesser one.
 
-An object compiled with AVX-512 flags that defines a symbol outside its rung's namespace (an instance of std::max, a
-member of std::vector, an inline function of a shared header) offers it to the linker, which may keep that copy for
-everyone: SIGILL on an older CPU. So every global or weak symbol that a rung's objects define lies in attnlib::<rung>.
+An object compiled with AVX-512 flags that defines a symbol outside its rung's namespace (an instance of
+std::max, a member of std::vector, an inline function of a shared header) offers it to the linker, which may
+keep that copy for everyone: SIGILL on an older CPU. So every global or weak symbol that a rung's objects
+define lies in attnlib::<rung>.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ SEARCH_PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get(
 def leaked_symbols(listing: str, rung: str) -> list[str]:
     """The symbols in a listing of `nm --defined-only` that others could link to, outside of attnlib::<rung>.
 
-    Mangled names are read, since a demangled one begins with a template's return type: a nested name N...E after any
-    number of prefixes (guard variable, vtable, typeinfo and its name, local entity of a function).
+    Mangled names are read, since a demangled one begins with a template's return type: a nested name N...E
+    after any number of prefixes (guard variable, vtable, typeinfo and its name, local entity of a function).
     """
     ours = re.compile(rf"_Z(?:GV|GR|T[VTISCWH]|Z)*N[rVKRO]*7attnlib{len(rung)}{rung}\d")
     leaked = []

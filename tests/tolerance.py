@@ -1,8 +1,8 @@
 """How far a result may lie from the float64 oracle: first-order error bounds, derived from eps.
 
-`eps` below is that of the dtype in which the operation accumulates (float32 for float16 and bfloat16). A result that
-is then rounded to a narrower dtype gets half a unit in its last place on top, in `assert_within`. Sums of n random
-terms err like sqrt(n), not n, whatever the order; the factors in front absorb the order.
+`eps` below is that of the dtype in which the operation accumulates (float32 for float16 and bfloat16). A
+result that is then rounded to a narrower dtype gets half a unit in its last place on top, in `assert_within`.
+Sums of n random terms err like sqrt(n), not n, whatever the order; the factors in front absorb the order.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def matmul_bound(a: ArrayLike, b: ArrayLike, eps: float) -> Float:
 def linear_bound(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, residual: ArrayLike | None, eps: float
 ) -> Float:
-    """The product's bound through an activation whose slope is at most 1.13 and whose value is at most |x|."""
+    """The product's bound through an activation of slope at most 1.13 and value at most |x|."""
     magnitude = np.abs(float64(x)) @ np.abs(float64(weight)).T
     bound = 8 * eps * math.sqrt(np.shape(x)[-1]) * magnitude
     if bias is not None:
@@ -103,7 +103,8 @@ def softmax_bound(x: ArrayLike, exact: Float, axis: int, eps: float) -> Float:
         distance = np.where(exact > 0, np.abs(x - peak), 0.0)
     own = eps * (8 + 2 * distance)
     total = np.sum(own * exact, axis=axis, keepdims=True) + eps * 0.5 * math.sqrt(x.shape[axis])
-    return exact * (own + total)
+    # A float32 exponential may underflow to zero; a float64 one does so here as well.
+    return exact * (own + total) + 16 * (smallest_normal(np.float32) if eps > 1e-10 else 0.0)
 
 
 def log_softmax_bound(x: ArrayLike, exact: Float, axis: int, eps: float) -> Float:
@@ -150,8 +151,14 @@ def activation_bound(name: str, x: ArrayLike, exact: Float, eps: float) -> Float
     match name:
         case "relu":
             return np.zeros(x.shape)
-        case "gelu" | "gelu_tanh":
-            # Far to the left GELU is zero, and no longer an error relative to x.
+        case "gelu":
+            # On the left the tail exp(-x^2 / 2) errs by eps x^2, relatively: no cancellation is admitted.
+            return (
+                np.where(float64(signed) < 0, (8 + 2 * np.square(np.minimum(x, 1e3))) * size, 6 * x) * eps
+                + tiny
+            )
+        case "gelu_tanh":
+            # Far to the left the tanh form is zero, and no longer an error relative to x.
             return 6 * eps * np.where(float64(signed) < 0, np.minimum(x, 16.0), x) + tiny
         case "tanh":
             return 6 * eps * size + tiny
@@ -169,8 +176,8 @@ def rotary_bound(x: ArrayLike, cos: ArrayLike, sin: ArrayLike, eps: float) -> fl
 def attention_bounds(exact: AttentionResult, features: int, dtype: Any) -> tuple[Float, Float, Float]:
     """Bounds of output, weights and lse.
 
-    A score errs by eps times the magnitudes of its terms, its exponential relatively by that and by eps times its
-    distance from the maximum; the weights' errors average into the sum and into the output.
+    A score errs by eps times the magnitudes of its terms, its exponential relatively by that and by eps times
+    its distance from the maximum; the weights' errors average into the sum and into the output.
     """
     eps = epsilon(accumulator(dtype))
     keys = exact.scores.shape[-1]

@@ -254,5 +254,7 @@ def _stacked(parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Array:
     arrays = [np.asarray(part) for part in parts]  # type: ignore[union-attr]
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
-        raise ValueError(f"merge_attention: parts must be one or more arrays of equal shape, got {sorted(shapes)}")
+        raise ValueError(
+            f"merge_attention: parts must be one or more arrays of equal shape, got {sorted(shapes)}"
+        )
     return np.stack(arrays)

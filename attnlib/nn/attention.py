@@ -38,7 +38,7 @@ class InProjectionParameter(Parameter[tuple[PackedWeight, ...]]):
     """
 
     def cut(self, pieces: int) -> tuple[PackedWeight, ...]:
-        """Return the weights in at least so many pieces: 1 (all), 2 (query; key and value) or 3 (one each)."""
+        """Return the weights in at least 1 piece (all), 2 (query; key and value) or 3 (one each)."""
         if len(self.value) < pieces:
             rows = self.shape[0] // 3
             whole = self.array()
@@ -280,7 +280,7 @@ class MultiheadAttention(Module):
     def _project(
         self, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Make the heads of queries, keys and values, each (..., S, H, D), views of as few products as can be."""
+        """Make heads of queries, keys and values, (..., S, H, D), views of as few products as can be."""
         sources = (query, key, value)
         if self.in_proj_weight is not None:
             pieces = self.in_proj_weight.cut(3 if value is not key else 2 if key is not query else 1)

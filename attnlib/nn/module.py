@@ -47,7 +47,7 @@ def constant(rng: np.random.Generator, shape: tuple[int, ...], *, value: float) 
 
 
 def xavier_bound(rows: int, columns: int) -> float:
-    """Compute the bound of Xavier's uniform distribution (Glorot and Bengio, 2010) for a (rows, columns) weight."""
+    """Compute the bound of Xavier's uniform distribution (Glorot and Bengio, 2010) for a weight."""
     return math.sqrt(6 / (rows + columns)) if rows + columns else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Activations: every float16 and bfloat16 there is, float32 and float64 over their whole range, the special values."""
+"""Activations: every float16 and bfloat16 there is, float32 and float64 over their range, special values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
 
 def whole_range(dtype: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
-    """Every finite number of a 16-bit dtype; for the wider ones, samples of every binade, and densely near zero."""
+    """Every finite number of a 16-bit dtype; for the wider ones, samples of every binade."""
     if dtype in (FLOAT16, BFLOAT16):
         every = np.arange(65536, dtype=np.uint16).view(dtype)
         return every[np.isfinite(every.astype(np.float32))]
@@ -121,7 +121,8 @@ def test_swiglu_refuses() -> None:
 def test_dtypes_that_do_not_fit(dtype: Any, name: str) -> None:
     function, _ = ACTIVATIONS[name]
     operation = name.removesuffix("_tanh")
-    with pytest.raises(TypeError, match=f"(?s)^{operation}.*x.*{np.dtype(dtype).name[:4]}"):
+    found = "(<U|str)" if dtype is np.str_ else np.dtype(dtype).name
+    with pytest.raises(TypeError, match=f"(?s)^{operation}.*x.*{found}"):
         function(np.zeros(3).astype(dtype))
 
 

@@ -15,7 +15,8 @@ import attnlib as al
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
-# (Sq, Sk): a decode step, a few queries, blocks on both sides of vector and key-block widths, more queries than keys.
+# (Sq, Sk): a decode step, a few queries, blocks on both sides of vector and key-block widths, more queries
+# than keys.
 LENGTHS = ((1, 1), (1, 70), (3, 17), (17, 17), (33, 65), (70, 9), (65, 130), (130, 129))
 
 

@@ -1,4 +1,4 @@
-"""The result has the input's dtype; mixed floats promote as NumPy does, float16 with bfloat16 as PyTorch does."""
+"""The result has the input's dtype; mixed floats promote as NumPy does, the two halves as PyTorch does."""
 
 from __future__ import annotations
 
@@ -78,6 +78,24 @@ def test_attention(first: np.dtype[Any], second: np.dtype[Any], rng: np.random.G
         assert_within(result, exact.output, bounds[0])
         assert_within(weights, exact.weights, bounds[1])
         assert_within(lse, exact.lse, bounds[2])
+
+
+@by_pair
+def test_bias_promotes_slopes_and_sinks_do_not(
+    first: np.dtype[Any], second: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    """A bias is a matrix of scores like the products; slopes and sinks are parameters."""
+    query, key, value = (normal(rng, (2, 2, 9, 8), first) for _ in range(3))
+    bias, heads = normal(rng, (9, 9), second), normal(rng, (2,), second)
+    result = al.attention(query, key, value, bias=bias)
+    assert result.dtype == promoted(first, second)
+    exact = oracle.attention(query, key, value, bias=bias)
+    assert_within(result, exact.output, attention_bounds(exact, 8, result.dtype)[0])
+    result = al.attention(query, key, value, alibi_slopes=heads, sinks=heads)
+    assert result.dtype == first
+    used = heads.astype(accumulator(first))
+    exact = oracle.attention(query, key, value, alibi_slopes=used, sinks=used)
+    assert_within(result, exact.output, attention_bounds(exact, 8, result.dtype)[0])
 
 
 def test_python_lists_are_float64() -> None:

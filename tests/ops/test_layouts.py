@@ -1,4 +1,4 @@
-"""Any strides give the bits of the contiguous array: an element's sum depends on its length, not on its layout."""
+"""Any strides give the bits of the contiguous array: a sum depends on its length, not on its layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`out=`: written completely, whatever its strides; if it overlaps an input, the result is as if it did not."""
+"""`out=`: written completely, whatever its strides; where it overlaps an input, as if it did not."""
 
 from __future__ import annotations
 
@@ -114,5 +114,11 @@ def test_refused(case: Case, dtype: np.dtype[Any], rng: np.random.Generator) -> 
                 case.call(inputs, out=np.empty(expected.shape, other))
     with pytest.raises(TypeError, match="out"):
         case.call(inputs, out=expected.tolist())
+
+
+@by_case
+def test_masked_out_is_refused(case: Case, rng: np.random.Generator) -> None:
+    """Its mask would hide results."""
+    inputs = case.make(rng, np.float32, 5)
     with pytest.raises(TypeError, match="out"):
-        case.call(inputs, out=np.ma.masked_array(expected))
+        case.call(inputs, out=np.ma.masked_array(case.call(inputs)))

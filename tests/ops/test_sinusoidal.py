@@ -1,4 +1,4 @@
-"""sinusoidal_encoding: right to the last digit at positions in the thousands, where float32 angles would not be."""
+"""sinusoidal_encoding: right at positions in the thousands, where float32 angles would not be."""
 
 from __future__ import annotations
 

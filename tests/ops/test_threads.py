@@ -1,4 +1,4 @@
-"""Work that is split between threads is right for 1, 2 and 3 of them; that its bits agree: test_determinism.py."""
+"""Work that is split between threads is right for 1, 2 and 3 of them (equal bits: test_determinism.py)."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ void attend(const AttentionTask* arguments) noexcept {
   Tile<C> tile[attention_tiles_per_task];
   std::int64_t lowest = task.keys, highest = 0;
   for (int index = 0; index < tiles; ++index) {
-    tile[index] = begin_tile<T>(task, workspace, index);
+    begin_tile<T>(task, workspace, index, tile[index]);
     lowest = tile[index].lowest < lowest ? tile[index].lowest : lowest;
     highest = tile[index].highest > highest ? tile[index].highest : highest;
   }

@@ -19,11 +19,10 @@ constexpr double ln_2 = 0.6931471805599453;
 template <class C>
 struct Tile {
   int rows;                              // 1..tile_rows
-  std::int64_t first_row;                // of the group
   std::int64_t lowest, highest;          // keys outside [lowest, highest) are seen by no row
   std::int64_t all_see_from, all_see_to; // keys inside are seen by every row, mask and bias aside
-  std::int64_t* low;                     // [tile_rows]: row sees keys of [low, high)
-  std::int64_t* high;
+  std::int64_t low[tile_rows<C>], high[tile_rows<C>];    // row sees keys of [low, high)
+  std::int64_t query_of[tile_rows<C>], head_of[tile_rows<C>];  // the row's query, and its head within the group
   C* query;        // [head_size][tile_rows], scaled
   C* accumulated;  // [value_size][tile_rows]
   C* maximum;      // [tile_rows], log2 units
@@ -40,7 +39,7 @@ struct KeyRange {
 
 template <class C>
 struct Workspace {
-  C* tiles;        // per tile: query, accumulated, maximum, sum, low, high
+  C* tiles;        // per tile: query, accumulated, maximum, sum
   C* scores;       // [key_block][tile_rows]
   C* bias;         // [key_block][tile_rows]
   C* mask;         // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
@@ -50,10 +49,9 @@ struct Workspace {
   unsigned char* seen;  // [key_block]
 };
 
-// Elements of C per tile; low and high are 8-byte integers whatever C is.
 template <class C>
 constexpr std::int64_t tile_elements(std::int64_t head_size, std::int64_t value_size) {
-  return (head_size + value_size + 2 + 2 * 8 / static_cast<std::int64_t>(sizeof(C))) * tile_rows<C>;
+  return (head_size + value_size + 2) * tile_rows<C>;
 }
 
 template <class C>
@@ -107,14 +105,14 @@ void score_keys(const C* keys, std::int64_t key_stride, const C* query, std::int
 }
 
 // accumulated[d][row] = accumulated[d][row] * correction[row] + sum_key values[key][d] weights[key][row] for Columns d.
+// The block is summed on its own first: with S keys the rounding errors then grow like sqrt(key_block + S / key_block).
 template <class C, int Columns>
 void add_values(const C* values, std::int64_t value_stride, int count, const C* weights, const vec<C>* correction,
                 C* accumulated) {
   vec<C> sum[Columns][tile_vectors];
 #pragma GCC unroll 16
   for (int d = 0; d < Columns; ++d)
-    for (int v = 0; v < tile_vectors; ++v)
-      sum[d][v] = load(accumulated + d * tile_rows<C> + v * lanes<C>) * correction[v];
+    for (int v = 0; v < tile_vectors; ++v) sum[d][v] = zero<C>();
 #pragma GCC unroll 2
   for (int key = 0; key < count; ++key) {
     vec<C> weight[tile_vectors];
@@ -126,8 +124,12 @@ void add_values(const C* values, std::int64_t value_stride, int count, const C* 
     }
   }
 #pragma GCC unroll 16
-  for (int d = 0; d < Columns; ++d)
-    for (int v = 0; v < tile_vectors; ++v) store(accumulated + d * tile_rows<C> + v * lanes<C>, sum[d][v]);
+  for (int d = 0; d < Columns; ++d) {
+    for (int v = 0; v < tile_vectors; ++v) {
+      C* place = accumulated + d * tile_rows<C> + v * lanes<C>;
+      store(place, fma(load(place), correction[v], sum[d][v]));
+    }
+  }
 }
 
 // Both products in tiles of `attention_rows`, the last of them as narrow as what is left.
@@ -180,13 +182,16 @@ void multiply_values(const C* values, std::int64_t value_stride, int count, cons
 template <class C, class PointerOf, class Load>
 ATTNLIB_INLINE void gather_transposed(int used, std::int64_t count, C* target, PointerOf pointer_of, Load load_columns) {
   for (int group = 0; group < tile_vectors; ++group) {
+    decltype(pointer_of(0)) pointers[lanes<C>];
+    for (int lane = 0; lane < lanes<C>; ++lane) {
+      const int row = group * lanes<C> + lane;
+      pointers[lane] = pointer_of(row < used ? row : used - 1);
+    }
     for (std::int64_t j = 0; j < count; j += lanes<C>) {
       const int left = static_cast<int>(count - j < lanes<C> ? count - j : static_cast<std::int64_t>(lanes<C>));
       vec<C> rows[lanes<C>];
-      for (int lane = 0; lane < lanes<C>; ++lane) {
-        const int row = group * lanes<C> + lane;
-        rows[lane] = load_columns(pointer_of(row < used ? row : used - 1), j, left);
-      }
+#pragma GCC unroll 16
+      for (int lane = 0; lane < lanes<C>; ++lane) rows[lane] = load_columns(pointers[lane], j, left);
       transpose<C>(rows);
 #pragma GCC unroll 16
       for (int i = 0; i < lanes<C>; ++i)
@@ -222,22 +227,19 @@ ATTNLIB_INLINE void scatter_transposed(int used, std::int64_t count, const C* so
 }
 
 // The offset of a tile's row in an array with these strides along heads and queries.
-ATTNLIB_INLINE std::int64_t row_offset(const AttentionTask& task, std::int64_t row, std::int64_t head_stride,
+template <class C>
+ATTNLIB_INLINE std::int64_t row_offset(const Tile<C>& tile, int row, std::int64_t head_stride,
                                        std::int64_t query_stride) {
-  return row / task.heads * query_stride + row % task.heads * head_stride;
+  return tile.query_of[row] * query_stride + tile.head_of[row] * head_stride;
 }
 
 template <class T, class C = compute_type<T>>
-Tile<C> begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index) {
-  Tile<C> tile;
+void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
   C* memory = workspace.tiles + index * tile_elements<C>(task.head_size, task.value_size);
   tile.query = memory;
   tile.accumulated = tile.query + task.head_size * tile_rows<C>;
   tile.maximum = tile.accumulated + task.value_size * tile_rows<C>;
   tile.sum = tile.maximum + tile_rows<C>;
-  tile.low = reinterpret_cast<std::int64_t*>(tile.sum + tile_rows<C>);
-  tile.high = tile.low + tile_rows<C>;
-  tile.first_row = task.first_row + index * tile_rows<C>;
   const std::int64_t left = task.rows - static_cast<std::int64_t>(index) * tile_rows<C>;
   tile.rows = static_cast<int>(left < tile_rows<C> ? left : static_cast<std::int64_t>(tile_rows<C>));
 
@@ -245,10 +247,13 @@ Tile<C> begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int
   tile.highest = 0;
   tile.all_see_from = 0;
   tile.all_see_to = task.keys;
+  const std::int64_t first_row = task.first_row + index * tile_rows<C>;
+  std::int64_t query = first_row / task.heads, head = first_row % task.heads;
   for (int row = 0; row < tile_rows<C>; ++row) {
     tile.low[row] = tile.high[row] = 0;
+    tile.query_of[row] = query;
+    tile.head_of[row] = head;
     if (row >= tile.rows) continue;
-    const std::int64_t query = (tile.first_row + row) / task.heads;
     std::int64_t low = query + task.left_offset, high = query + task.right_offset + 1;
     low = low > 0 ? low : 0;
     high = high < task.keys ? high : task.keys;
@@ -261,16 +266,20 @@ Tile<C> begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int
     }
     tile.all_see_from = low > tile.all_see_from ? low : tile.all_see_from;
     tile.all_see_to = high < tile.all_see_to ? high : tile.all_see_to;
+    if (++head == task.heads) {
+      head = 0;
+      ++query;
+    }
   }
 
   // With a soft cap the scores are first divided by it; log2 e then comes with the cap.
   const vec<C> scale =
       broadcast<C>(static_cast<C>(task.softcap == 0.0 ? task.scale * log2_e : task.scale / task.softcap));
-  const T* query = static_cast<const T*>(task.query);
+  const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
       tile.rows, task.head_size, tile.query,
       [&](int row) __attribute__((always_inline)) {
-        return query + row_offset(task, tile.first_row + row, task.query_head_stride, task.query_stride);
+        return queries + row_offset(tile, row, task.query_head_stride, task.query_stride);
       },
       [&](const T* row, std::int64_t d, int left_columns) __attribute__((always_inline)) {
         return (left_columns == lanes<C> ? load(row + d) : load_partial(row + d, left_columns)) * scale;
@@ -280,7 +289,6 @@ Tile<C> begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int
     store(tile.maximum + i, broadcast<C>(-static_cast<C>(__builtin_inf())));
     store(tile.sum + i, zero<C>());
   }
-  return tile;
 }
 
 // ---- scores -----------------------------------------------------------------------------------------------------
@@ -297,7 +305,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     gather_transposed<C>(
         tile.rows, count, workspace.bias,
         [&](int row) __attribute__((always_inline)) {
-          return bias + row_offset(task, tile.first_row + row, task.bias_head_stride, task.bias_query_stride);
+          return bias + row_offset(tile, row, task.bias_head_stride, task.bias_query_stride);
         },
         [&](const T* row, std::int64_t j, int left) __attribute__((always_inline)) {
           if (task.bias_key_stride == 1) return left == lanes<C> ? load(row + j) : load_partial(row + j, left);
@@ -311,7 +319,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     gather_transposed<C>(
         tile.rows, count, workspace.mask,
         [&](int row) __attribute__((always_inline)) {
-          return mask + row_offset(task, tile.first_row + row, task.mask_head_stride, task.mask_query_stride);
+          return mask + row_offset(tile, row, task.mask_head_stride, task.mask_query_stride);
         },
         [&](const bool* row, std::int64_t j, int left) __attribute__((always_inline)) {
           mask_vec<C> entries{};
@@ -330,11 +338,10 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     low[row / lanes<C>][row % lanes<C>] = clamped(tile.low[row]);
     high[row / lanes<C>][row % lanes<C>] = clamped(tile.high[row]);
     if (task.slopes == nullptr) continue;
-    const std::int64_t group_row = tile.first_row + row;
     slope[row / lanes<C>][row % lanes<C>] =
-        static_cast<const C*>(task.slopes)[group_row % task.heads] * static_cast<C>(log2_e);
+        static_cast<const C*>(task.slopes)[tile.head_of[row]] * static_cast<C>(log2_e);
     position[row / lanes<C>][row % lanes<C>] =
-        static_cast<C>(task.query_offset + group_row / task.heads - first);
+        static_cast<C>(task.query_offset + tile.query_of[row] - first);
   }
 
   KeyRange range{count, 0, false};
@@ -420,12 +427,11 @@ void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
   const C infinity = static_cast<C>(__builtin_inf());
   C* lse = static_cast<C*>(task.lse);
   for (int row = 0; row < tile.rows; ++row) {
-    const std::int64_t group_row = tile.first_row + row;
     C maximum = tile.maximum[row], sum = tile.sum[row];
     C factor = 1;  // from the maximum of the keys to the one that includes the sink
     const bool saw_nothing = maximum == -infinity && sum == C{0};
     if (task.sinks != nullptr && !saw_nothing) {
-      const C sink = static_cast<const C*>(task.sinks)[group_row % task.heads] * static_cast<C>(log2_e);
+      const C sink = static_cast<const C*>(task.sinks)[tile.head_of[row]] * static_cast<C>(log2_e);
       const C joined = sink > maximum ? sink : maximum;
       factor = static_cast<C>(__builtin_exp2(static_cast<double>(maximum - joined)));
       sum = sum * factor + static_cast<C>(__builtin_exp2(static_cast<double>(sink - joined)));
@@ -433,21 +439,21 @@ void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
     }
     tile.sum[row] = saw_nothing ? C{0} : factor / sum;
     if (lse != nullptr)
-      lse[row_offset(task, group_row, task.lse_head_stride, task.lse_query_stride)] =
+      lse[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] =
           saw_nothing ? -infinity
                       : static_cast<C>(static_cast<double>(maximum) * ln_2 + __builtin_log(static_cast<double>(sum)));
   }
   T* out = static_cast<T*>(task.out);
   scatter_transposed<T, C>(tile.rows, task.value_size, tile.accumulated, tile.sum,
                            [&](int row) __attribute__((always_inline)) {
-                             return out + row_offset(task, tile.first_row + row, task.out_head_stride, task.out_stride);
+                             return out + row_offset(tile, row, task.out_head_stride, task.out_stride);
                            });
 }
 
 template <class T, class C>
 ATTNLIB_INLINE T* weights_row(const AttentionTask& task, const Tile<C>& tile, int row) {
   return static_cast<T*>(task.weights) +
-         row_offset(task, tile.first_row + row, task.weights_head_stride, task.weights_query_stride);
+         row_offset(tile, row, task.weights_head_stride, task.weights_query_stride);
 }
 
 template <class T, class C = compute_type<T>>

@@ -15,21 +15,6 @@ ATTNLIB_INLINE Planes<C> turn(Planes<C> x, vec<C> cosine, vec<C> sine) {
   return {fma(x.first, cosine, -(x.second * sine)), fma(x.second, cosine, x.first * sine)};
 }
 
-// Lane i of the result is lane index[i] of a and b laid end to end.
-template <class C>
-ATTNLIB_INLINE vec<C> pick(vec<C> a, vec<C> b, mask_vec<C> index) {
-#if defined(__clang__)
-  vec<C> picked{};
-  for (int lane = 0; lane < lanes<C>; ++lane) {
-    const int source = static_cast<int>(index[lane]);
-    picked[lane] = source < lanes<C> ? a[source] : b[source - lanes<C>];
-  }
-  return picked;
-#else
-  return __builtin_shuffle(a, b, index);
-#endif
-}
-
 template <class T>
 static void turn_halves(const T* x, const T* cosine, const T* sine, T* out, std::int64_t planes) noexcept {
   using C = compute_type<T>;
@@ -54,10 +39,10 @@ static void turn_pairs(const T* x, const T* cosine, const T* sine, T* out, std::
     const int rest = 2 * count - head;
     const vec<C> a = load_lanes(x + 2 * i, head);
     const vec<C> b = rest == 0 ? zero<C>() : load_lanes(x + 2 * i + width, rest);
-    const Planes<C> turned = turn<C>({pick<C>(a, b, even), pick<C>(a, b, even + 1)}, load_lanes(cosine + i, count),
+    const Planes<C> turned = turn<C>({pick_lanes<C>(a, b, even), pick_lanes<C>(a, b, even + 1)}, load_lanes(cosine + i, count),
                                      load_lanes(sine + i, count));
-    store_lanes(out + 2 * i, pick<C>(turned.first, turned.second, low), head);
-    if (rest != 0) store_lanes(out + 2 * i + width, pick<C>(turned.first, turned.second, low + width / 2), rest);
+    store_lanes(out + 2 * i, pick_lanes<C>(turned.first, turned.second, low), head);
+    if (rest != 0) store_lanes(out + 2 * i + width, pick_lanes<C>(turned.first, turned.second, low + width / 2), rest);
   });
 }
 

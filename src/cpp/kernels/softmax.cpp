@@ -8,13 +8,20 @@ namespace attnlib::ATTNLIB_ISA {
 template <class C>
 inline constexpr C negative_infinity = static_cast<C>(-__builtin_inf());
 
-// Which of `count` lanes take part: flags as NumPy stores them, one byte each.
+// Which of `count` lanes take part: flags as NumPy stores them, one byte each. Widened step by step, for which GCC has
+// instructions; a direct conversion it does a lane at a time.
 template <class C>
 ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
-  using Bytes = typename VectorOf<std::uint8_t, lanes<C>>::type;
+  using Bytes = typename VectorOf<std::int8_t, lanes<C>>::type;
+  using Words = typename VectorOf<std::int16_t, 2 * lanes<C>>::type;
+  using Integers = typename VectorOf<std::int32_t, 4 * lanes<C>>::type;
   Bytes bytes{};
   __builtin_memcpy(&bytes, mask, static_cast<unsigned>(count));
-  return __builtin_convertvector(bytes, mask_vec<C>) != mask_vec<C>{};
+  const Integers flags = __builtin_convertvector(__builtin_convertvector(bytes, Words), Integers);
+  if constexpr (sizeof(C) == 4)
+    return flags != Integers{};
+  else
+    return __builtin_convertvector(flags, mask_vec<C>) != mask_vec<C>{};
 }
 
 // The row's maximum over the elements that take part, -inf if there are none. A NaN may be lost here: its exponential

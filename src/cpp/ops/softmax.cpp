@@ -89,9 +89,10 @@ struct Call {
   // Rows that are not contiguous: a few at a time are gathered into scratch memory, where the same kernel turns them,
   // so that the memory layout does not change a bit, and scattered from there.
   void run_gathered(const Offsets& offsets, const Offsets& steps, std::int64_t rows, void* scratch) const {
-    const Scratch values(gathered_rows * n * element_size());
-    const Scratch flags(mask == nullptr ? 0 : gathered_rows * n);
-    const Steps packed = {n, 1};
+    // Two cache lines more than a row: rows a multiple of 4096 bytes apart would compete for the same cache sets.
+    const Steps packed = {n + 128 / element_size(), 1};
+    const Scratch values(gathered_rows * packed.row * element_size());
+    const Scratch flags(mask == nullptr ? 0 : gathered_rows * packed.row);
     for (std::int64_t done = 0; done < rows; done += gathered_rows) {
       const std::int64_t count = std::min(gathered_rows, rows - done);
       copy_rows(x.at(offsets[0] + done * steps[0]), {steps[0], x_step}, values.as<void>(), packed, count, n,
@@ -102,9 +103,9 @@ struct Call {
               .out = values.as<void>(),
               .mask = mask == nullptr ? nullptr : flags.as<const bool>(),
               .scratch = scratch,
-              .x_stride = n,
-              .out_stride = n,
-              .mask_stride = n,
+              .x_stride = packed.row,
+              .out_stride = packed.row,
+              .mask_stride = packed.row,
               .mask_step = 1,
               .rows = count,
               .n = n});

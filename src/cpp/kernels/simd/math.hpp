@@ -43,9 +43,20 @@ ATTNLIB_INLINE vec<double> exp2_nonpositive(vec<double> x) {
   return scale_by_power(polynomial(fit, x - whole), whole);
 }
 
-// e^x, every x: at most 1.5 ULP (subnormal results: half a ULP more), 0 at -inf, inf above the range, NaN at NaN.
-// ln 2 is split in two so that x - n ln 2 is exact to the last bit.
-ATTNLIB_INLINE vec<float> exp(vec<float> x) {
+// ln 2 in two parts, the first so short that its product with an exponent is exact.
+template <class C>
+inline constexpr C ln2_high = sizeof(C) == 4 ? static_cast<C>(0x1.62e400p-1) : static_cast<C>(0x1.62e42fee00000p-1);
+template <class C>
+inline constexpr C ln2_low = sizeof(C) == 4 ? static_cast<C>(0x1.7f7d1cp-20) : static_cast<C>(0x1.a39ef35793c76p-33);
+
+// The power of two nearest to e^x.
+template <class C>
+ATTNLIB_INLINE vec<C> exponent_of_exp(vec<C> x) {
+  return round_to_integer(x * broadcast<C>(static_cast<C>(0x1.71547652b82fep+0)));
+}
+
+// e^rest * 2^whole for |rest| <= ln(2) / 2.
+ATTNLIB_INLINE vec<float> scaled_exp(vec<float> rest, vec<float> whole) {
   constexpr float fit[] = {1.0f,
                            1.0f,
                            0x1.fffffaaf2c9c7p-2f,
@@ -53,14 +64,9 @@ ATTNLIB_INLINE vec<float> exp(vec<float> x) {
                            0x1.55589a52c5647p-5f,
                            0x1.126d0f425fb12p-7f,
                            0x1.6ab97d596d8cdp-10f};
-  x = max(broadcast<float>(-110.0f), x);
-  x = min(broadcast<float>(90.0f), x);
-  const vec<float> whole = round_to_integer(x * broadcast<float>(0x1.715476p+0f));
-  vec<float> rest = fma(whole, broadcast<float>(-0x1.62e400p-1f), x);
-  rest = fma(whole, broadcast<float>(-0x1.7f7d1cp-20f), rest);
   return scale_by_power(polynomial(fit, rest), whole);
 }
-ATTNLIB_INLINE vec<double> exp(vec<double> x) {
+ATTNLIB_INLINE vec<double> scaled_exp(vec<double> rest, vec<double> whole) {
   constexpr double fit[] = {1.0,
                             1.0,
                             0.5,
@@ -74,67 +80,106 @@ ATTNLIB_INLINE vec<double> exp(vec<double> x) {
                             0x1.27e5aed272195p-22,
                             0x1.af7731f649187p-26,
                             0x1.1e502bda3a784p-29};
-  x = max(broadcast<double>(-760.0), x);
-  x = min(broadcast<double>(711.0), x);
-  const vec<double> whole = round_to_integer(x * broadcast<double>(0x1.71547652b82fep+0));
-  vec<double> rest = fma(whole, broadcast<double>(-0x1.62e42fee00000p-1), x);
-  rest = fma(whole, broadcast<double>(-0x1.a39ef35793c76p-33), rest);
   return scale_by_power(polynomial(fit, rest), whole);
 }
 
-// The C library's function on every lane.
-template <class Function>
-ATTNLIB_INLINE vec<double> each_lane(vec<double> x, Function function) {
-  for (int lane = 0; lane < lanes<double>; ++lane) x[lane] = function(x[lane]);
-  return x;
+// e^x for x <= 0: at most 1.25 ULP (1 with FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right for
+// positive x, too, as far as the result is finite.
+template <class C>
+ATTNLIB_INLINE vec<C> exp_nonpositive(vec<C> x) {
+  x = max(broadcast<C>(sizeof(C) == 4 ? C{-110} : C{-760}), x);
+  const vec<C> whole = exponent_of_exp<C>(x);
+  const vec<C> rest = fma(whole, broadcast<C>(-ln2_high<C>), x);
+  return scaled_exp(fma(whole, broadcast<C>(-ln2_low<C>), rest), whole);
 }
 
-// tanh, at most 3 ULP: an odd polynomial near 0, where 1 - 2 / (e^2|x| + 1) would cancel.
-ATTNLIB_INLINE vec<float> tanh(vec<float> x) {
-  constexpr float fit[] = {1.0f,
-                           -0x1.555524794b19dp-2f,
-                           0x1.1105807f0eae3p-3f,
-                           -0x1.b8153ec866064p-5f,
-                           0x1.515cdd5c9b959p-6f,
-                           -0x1.72eedba75c71dp-8f};
-  const vec<float> size = abs<float>(x);
-  const vec<float> square = x * x;
-  const vec<float> near = fma(polynomial(fit, square) - broadcast<float>(1.0f), x, x);
-  const vec<float> two = broadcast<float>(2.0f);
-  const vec<float> far = broadcast<float>(1.0f) - two / (exp(size * two) + broadcast<float>(1.0f));
-  return size < broadcast<float>(0.625f) ? near : copy_sign<float>(far, x);
-}
-ATTNLIB_INLINE vec<double> tanh(vec<double> x) {
-  return each_lane(x, [](double lane) __attribute__((always_inline)) { return __builtin_tanh(lane); });
+// e^x, every x, with the same error: inf above the range.
+ATTNLIB_INLINE vec<float> exp(vec<float> x) { return exp_nonpositive<float>(min(broadcast<float>(90.0f), x)); }
+ATTNLIB_INLINE vec<double> exp(vec<double> x) { return exp_nonpositive<double>(min(broadcast<double>(711.0), x)); }
+
+// e^(a b), |a b| at most 110 (double: 760), with the error of e^x where there is FMA: the product enters unrounded.
+// Without FMA its rounding adds |a b| / 2 ULP.
+template <class C>
+ATTNLIB_INLINE vec<C> exp_of_product(vec<C> a, vec<C> b) {
+  const vec<C> whole = exponent_of_exp<C>(a * b);
+  const vec<C> rest = fma(a, b, whole * broadcast<C>(-ln2_high<C>));
+  return scaled_exp(fma(whole, broadcast<C>(-ln2_low<C>), rest), whole);
 }
 
-// 1 / (1 + e^-x), at most 3 ULP.
+// tanh(x) / x - 1 over x^2, for |x| <= 0.625.
+ATTNLIB_INLINE vec<float> tanh_near_zero(vec<float> square) {
+  constexpr float fit[] = {-0x1.555524794b19dp-2f, 0x1.1105807f0eae3p-3f, -0x1.b8153ec866064p-5f,
+                           0x1.515cdd5c9b959p-6f, -0x1.72eedba75c71dp-8f};
+  return polynomial(fit, square);
+}
+ATTNLIB_INLINE vec<double> tanh_near_zero(vec<double> square) {
+  constexpr double fit[] = {-0x1.55555555554d5p-2, 0x1.111111110963ep-3,   -0x1.ba1ba1b4565d4p-5,  0x1.664f47632ec87p-6,
+                            -0x1.226e143b7061dp-7, 0x1.d6cef3e7666fdp-9,   -0x1.7d66d81cb8faap-10, 0x1.335bca60f9a64p-11,
+                            -0x1.df0b76a3aa25bp-13, 0x1.42f95ed6b0b7cp-14, -0x1.0c98a3109fdb5p-16};
+  return polynomial(fit, square);
+}
+
+// An odd polynomial near 0, where 1 - 2 / (e^2|x| + 1) would cancel.
+template <class C>
+ATTNLIB_INLINE vec<C> tanh_by_halves(vec<C> x) {
+  const vec<C> size = abs<C>(x);
+  const vec<C> square = x * x;
+  const vec<C> near = fma(tanh_near_zero(square) * square, x, x);
+  const vec<C> one = broadcast<C>(C{1});
+  const vec<C> two = broadcast<C>(C{2});
+  const vec<C> far = one - two / (exp(size * two) + one);
+  return copy_sign<C>(size < broadcast<C>(C{0.625}) ? near : far, x);
+}
+
+// tanh, at most 1.5 ULP; -0 at -0.
+ATTNLIB_INLINE vec<float> tanh(vec<float> x) { return tanh_by_halves<float>(x); }
+ATTNLIB_INLINE vec<double> tanh(vec<double> x) { return tanh_by_halves<double>(x); }
+
+// 1 / (1 + e^-x), at most SIGMOID_ULP: as e^x / (1 + e^x) for negative x, where e^-x would overflow before the result
+// underflows.
 template <class C>
 ATTNLIB_INLINE vec<C> sigmoid(vec<C> x) {
   const vec<C> one = broadcast<C>(C{1});
-  return one / (one + exp(-x));
+  const vec<C> small = exp_nonpositive<C>(-abs<C>(x));
+  return (x < zero<C>() ? small : one) / (one + small);
 }
 
-// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, to a relative error of 2e-6 in the
-// lower tail too (where 1 + erf cancels) and 2 ULP for x >= -1. Phi(-t) e^(t^2 / 2) is smooth: a polynomial in
-// u = 1 / (1 + 0.375 t), after W. J. Cody's idea of separating the exponential.
-ATTNLIB_INLINE vec<float> normal_cdf(vec<float> x) {
-  constexpr float fit[] = {0x1.325e2e0836084p-3f,  0x1.32ef248f768aep-3f,  0x1.00d7621326368p-3f, 0x1.b824018cd1585p-4f,
-                           -0x1.bb479b6dbce46p-5f, 0x1.b11b30fb44052p-3f,  -0x1.acd88695489f9p-2f,
-                           0x1.5ce55091b7ecap-2f,  -0x1.0eaf00c374f42p-3f, 0x1.50ab625d0618bp-6f};
-  const vec<float> one = broadcast<float>(1.0f);
-  const vec<float> size = min(broadcast<float>(15.0f), abs<float>(x));
-  const vec<float> u = one / fma(size, broadcast<float>(0.375f), one);
-  const vec<float> tail = u * polynomial(fit, u) * exp(size * size * broadcast<float>(-0.5f));
-  return x > zero<float>() ? one - tail : tail;
+// Phi(-t) e^(t^2 / 2) / u over u - 1/2, where u = 1 / (1 + mills_scale t): smooth for all t >= 0, after W. J. Cody's idea
+// of separating the exponential. The variable is centred, or the terms would cancel.
+template <class C>
+inline constexpr C mills_scale = sizeof(C) == 4 ? static_cast<C>(0.375) : static_cast<C>(0.25);
+ATTNLIB_INLINE vec<float> mills_ratio(vec<float> centred) {
+  constexpr float fit[] = {0x1.129e60655509dp-2f,  0x1.626a2d81479f9p-2f,  0x1.fd59f9b4ccb0fp-3f, 0x1.67654f2021483p-6f,
+                           -0x1.a4314b72665cfp-4f, -0x1.3f83c8782982dp-6f, 0x1.07582526b7194p-4f,
+                           -0x1.8c24d06f46e59p-9f, -0x1.453a65bc86191p-5f, 0x1.50ab625d0618bp-6f};
+  return polynomial(fit, centred);
+}
+ATTNLIB_INLINE vec<double> mills_ratio(vec<double> centred) {
+  constexpr double fit[] = {
+      0x1.82b4bb8c94dcep-3,  0x1.373e3a893c27ep-2,  0x1.8c6dbf2cfc349p-2,   0x1.7dff2bff69747p-2,  0x1.eec4cc3e3f6e6p-3,
+      0x1.ee2760ffd3339p-5,  -0x1.c81719c49ed47p-5, -0x1.ab825ebf37081p-5,  0x1.17a4a3304637ep-7,  0x1.e4a3e8cf184a2p-6,
+      -0x1.000c6bedb1852p-11, -0x1.26cc58a4de29ep-6, 0x1.7f828666136e0p-11, 0x1.8cec6df10411fp-7,  -0x1.4e921499f2cb1p-9,
+      -0x1.0fabe76bc3fdcp-7, 0x1.170982c55d0c6p-8,  0x1.38a6a1d1a4753p-8,   -0x1.33effa3a59162p-8, -0x1.39067deb5ed98p-10,
+      0x1.6ed1623e56f1ep-9,  -0x1.acb9fb9a19878p-11};
+  return polynomial(fit, centred);
 }
 
-// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415).
-ATTNLIB_INLINE vec<float> gelu(vec<float> x) { return x * normal_cdf(x); }
-ATTNLIB_INLINE vec<double> gelu(vec<double> x) {
-  return each_lane(x, [](double lane) __attribute__((always_inline)) {
-    return 0.5 * lane * __builtin_erfc(lane * -0x1.6a09e667f3bcdp-1);
-  });
+// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most CDF_ULP in the lower tail too,
+// where 1 + erf would cancel.
+template <class C>
+ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
+  const vec<C> one = broadcast<C>(C{1});
+  const vec<C> size = min(broadcast<C>(sizeof(C) == 4 ? C{15} : C{39}), abs<C>(x));  // Phi underflows from there
+  const vec<C> u = one / fma(size, broadcast<C>(mills_scale<C>), one);
+  const vec<C> ratio = u * mills_ratio(u - broadcast<C>(C{0.5}));
+  const vec<C> tail = ratio * exp_of_product<C>(size, size * broadcast<C>(C{-0.5}));
+  return x > zero<C>() ? one - tail : tail;
+}
+
+// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most GELU_ULP.
+template <class C>
+ATTNLIB_INLINE vec<C> gelu(vec<C> x) {
+  return x * normal_cdf<C>(x);
 }
 
 // The same paper's approximation by tanh.
@@ -161,7 +206,7 @@ ATTNLIB_INLINE vec<C> activate(Activation kind, vec<C> x) {
     case Activation::relu:
       return relu<C>(x);
     case Activation::gelu:
-      return gelu(x);
+      return gelu<C>(x);
     case Activation::gelu_tanh:
       return gelu_tanh<C>(x);
     case Activation::silu:

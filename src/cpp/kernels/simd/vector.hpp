@@ -197,25 +197,46 @@ ATTNLIB_INLINE void store_partial(float16* target, vec<float> value, int count) 
   store_first_u16(target, narrow_float16(value), count);
 }
 
-// ---- reductions over the lanes, by halves: the order depends on the register width alone -----------------------
+// ---- lanes among themselves ------------------------------------------------------------------------------------
 
+// Lane i of the result is lane index[i] of a and b laid end to end.
 template <class C>
-ATTNLIB_INLINE C reduce_add(vec<C> value) {
-  C buffer[lanes<C>];
-  store_same(buffer, value);
-  for (int width = lanes<C> / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; ++lane) buffer[lane] += buffer[lane + width];
-  return buffer[0];
+ATTNLIB_INLINE vec<C> pick_lanes(vec<C> a, vec<C> b, mask_vec<C> index) {
+#if defined(__clang__)
+  vec<C> picked{};
+  for (int lane = 0; lane < lanes<C>; ++lane) {
+    const int source = static_cast<int>(index[lane]);
+    picked[lane] = source < lanes<C> ? a[source] : b[source - lanes<C>];
+  }
+  return picked;
+#else
+  return __builtin_shuffle(a, b, index);
+#endif
 }
 
+// Every lane changes places with the one `distance` (a power of two) away from it.
+template <class C>
+ATTNLIB_INLINE vec<C> exchange_lanes(vec<C> value, int distance) {
+  return pick_lanes<C>(value, value, lane_index<C>() ^ broadcast_integer<C>(distance));
+}
+
+// Reductions by halves: the order depends on the register width alone.
+template <class C>
+ATTNLIB_INLINE C reduce_add(vec<C> value) {
+#pragma GCC unroll 4
+  for (int width = lanes<C> / 2; width > 0; width /= 2) value += exchange_lanes<C>(value, width);
+  return value[0];
+}
+
+// NaN if any lane is.
 template <class C>
 ATTNLIB_INLINE C reduce_max(vec<C> value) {
-  C buffer[lanes<C>];
-  store_same(buffer, value);
-  C maximum = buffer[0];
-  for (int lane = 1; lane < lanes<C>; ++lane)
-    maximum = buffer[lane] > maximum || buffer[lane] != buffer[lane] ? buffer[lane] : maximum;
-  return maximum;
+#pragma GCC unroll 4
+  for (int width = lanes<C> / 2; width > 0; width /= 2) {
+    const vec<C> other = exchange_lanes<C>(value, width);
+    value = value != value ? value : max(value, other);
+  }
+  return value[0];
 }
 
 template <class C>

@@ -5,7 +5,7 @@ namespace attnlib::ATTNLIB_ISA {
 
 // Register budget: 24 accumulators + 3 panel vectors + 1 broadcast of 32 registers.
 inline constexpr int product_rows = 8;
-inline constexpr int attention_rows = 12;
+inline constexpr int attention_rows = 8;
 inline constexpr int product_vectors = 3;
 
 ATTNLIB_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return _mm512_fmadd_ps(a, b, c); }
