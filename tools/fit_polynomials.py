@@ -1,7 +1,7 @@
 """Fit the polynomials of src/cpp/kernels/simd/math.hpp (needs mpmath: ``pip install mpmath``).
 
-Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits and printed with
-the error that remains before rounding.
+Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits and printed
+with the error that remains before rounding.
 
 >>> coefficients, error = remez(mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.1, 0.1), 3)
 >>> len(coefficients), float(error) < 1e-6
@@ -42,7 +42,7 @@ def remez(
 
 
 def _extrema(grid: list[mp.mpf], errors: list[mp.mpf], count: int) -> list[mp.mpf]:
-    """The largest error of each run of equal sign; the `count` neighbouring runs with the largest of them."""
+    """Find the largest error of each run of equal sign; keep the `count` neighbouring runs with the largest."""
     runs: list[tuple[mp.mpf, mp.mpf]] = []
     for x, error in zip(grid, errors, strict=True):
         if runs and mp.sign(runs[-1][1]) == mp.sign(error):
@@ -53,18 +53,27 @@ def _extrema(grid: list[mp.mpf], errors: list[mp.mpf], count: int) -> list[mp.mp
     while len(runs) > count:
         runs.pop(0 if abs(runs[0][1]) < abs(runs[-1][1]) else -1)
     if len(runs) < count:
-        raise ArithmeticError(f"the error changes sign only {len(runs)} times, {count} wanted: lower the degree")
+        raise ArithmeticError(f"the error changes sign {len(runs)} times, {count} wanted: lower the degree")
     return [x for x, _ in runs]
 
 
-def mills(u: mp.mpf) -> mp.mpf:
-    """Phi(-t) * exp(t^2 / 2) for u = 1 / (1 + MILLS_SCALE * t)."""
-    t = (1 / u - 1) / MILLS_SCALE
-    return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2)
+def mills(scale: mp.mpf) -> Function:
+    """Phi(-t) * exp(t^2 / 2) as a function of u = 1 / (1 + scale * t)."""
+
+    def function(u: mp.mpf) -> mp.mpf:
+        t = (1 / u - 1) / scale
+        return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2)
+
+    return function
 
 
-MILLS_SCALE = mp.mpf("0.375")
-LN2 = mp.log(2)
+def mills_interval(scale: mp.mpf, largest: int) -> tuple[float, float]:
+    """Return the range of u for t from 0 to `largest`, beyond which Phi(-t) underflows."""
+    return float(1 / (1 + scale * largest)), 1.0
+
+
+HALF = mp.mpf(1) / 2
+MILLS_FLOAT, MILLS_DOUBLE = mp.mpf(3) / 8, mp.mpf(1) / 4
 
 FITS: dict[str, tuple[Function, Function, Function, tuple[float, float], int]] = {
     "exp2, float": (lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(1), lambda x: x, (-0.5, 0.5), 6),
@@ -72,7 +81,21 @@ FITS: dict[str, tuple[Function, Function, Function, tuple[float, float], int]] =
     "exp, float": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 6),
     "exp, double": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 12),
     "tanh(x) = x * P(x^2), float": (mp.tanh, lambda x: x, lambda x: x * x, (1e-6, 0.625), 5),
-    "Phi(-t) exp(t^2/2) = u * P(u)": (mills, lambda u: u, lambda u: u, (float(1 / (1 + MILLS_SCALE * 15)), 1.0), 9),
+    "tanh(x) = x * P(x^2), double": (mp.tanh, lambda x: x, lambda x: x * x, (1e-6, 0.625), 11),
+    "Phi(-t) exp(t^2/2) = u * P(u - 1/2), float": (
+        mills(MILLS_FLOAT),
+        lambda u: u,
+        lambda u: u - HALF,
+        mills_interval(MILLS_FLOAT, 15),
+        9,
+    ),
+    "Phi(-t) exp(t^2/2) = u * P(u - 1/2), double": (
+        mills(MILLS_DOUBLE),
+        lambda u: u,
+        lambda u: u - HALF,
+        mills_interval(MILLS_DOUBLE, 39),
+        21,
+    ),
 }
 
 if __name__ == "__main__":

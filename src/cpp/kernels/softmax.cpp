@@ -24,31 +24,28 @@ ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
     return __builtin_convertvector(flags, mask_vec<C>) != mask_vec<C>{};
 }
 
-// The row's maximum over the elements that take part, -inf if there are none. A NaN may be lost here: its exponential
-// brings it back. Rows of a narrower type are widened into `widened` on the way.
+// The row's maximum, -inf if nothing takes part. A NaN may be lost here: its exponential brings it back. A row of a
+// narrower type, or one with a mask, goes to `staged` on the way: widened, and -inf where masked.
 template <class T, bool masked>
-static compute_type<T> row_maximum(const T* x, const bool* mask, compute_type<T>* widened, std::int64_t n) noexcept {
+static compute_type<T> row_maximum(const T* x, const bool* mask, compute_type<T>* staged, std::int64_t n) noexcept {
   using C = compute_type<T>;
   vec<C> chain[row_chains];
   for (vec<C>& maximum : chain) maximum = broadcast<C>(negative_infinity<C>);
   for_each_vector<C>(n, [&](std::int64_t i, int count, int k) __attribute__((always_inline)) {
     vec<C> value = load_lanes(x + i, count);
-    if constexpr (sizeof(T) != sizeof(C)) store_lanes(widened + i, value, count);
-    value = pad_lanes<C>(value, count, negative_infinity<C>);
     if constexpr (masked) value = load_flags<C>(mask + i, count) ? value : broadcast<C>(negative_infinity<C>);
-    chain[k] = max(chain[k], value);
+    if constexpr (masked || sizeof(T) != sizeof(C)) store_lanes(staged + i, value, count);
+    chain[k] = max(chain[k], pad_lanes<C>(value, count, negative_infinity<C>));
   });
   return reduce_max<C>(max(max(chain[0], chain[1]), max(chain[2], chain[3])));
 }
 
-// The sum of e^(x - shift) over the elements that take part; with `keep`, the exponentials go to `kept` (which may be
-// x), 0 where masked.
-template <class C, bool masked, bool keep>
-static C sum_exponentials(const C* x, const bool* mask, C shift, C* kept, std::int64_t n) noexcept {
+// The sum of e^(x - shift); with `keep`, the exponentials go to `kept`, which may be x.
+template <class C, bool keep>
+static C sum_exponentials(const C* x, C shift, C* kept, std::int64_t n) noexcept {
   vec<C> chain[row_chains] = {};
   for_each_vector<C>(n, [&](std::int64_t i, int count, int k) __attribute__((always_inline)) {
-    vec<C> value = exp(load_lanes(x + i, count) - broadcast<C>(shift));
-    if constexpr (masked) value = load_flags<C>(mask + i, count) ? value : zero<C>();
+    const vec<C> value = exp_nonpositive<C>(load_lanes(x + i, count) - broadcast<C>(shift));
     if constexpr (keep) store_lanes(kept + i, value, count);
     chain[k] += pad_lanes<C>(value, count, C{0});
   });
@@ -71,18 +68,17 @@ static void scale_row(const compute_type<T>* x, const bool* mask, compute_type<T
 template <class T, bool masked>
 static void softmax_row(const T* x, const bool* mask, T* out, compute_type<T>* scratch, std::int64_t n) noexcept {
   using C = compute_type<T>;
-  const C maximum = row_maximum<T, masked>(x, mask, scratch, n);
+  C* kept;
+  if constexpr (sizeof(T) == sizeof(C))
+    kept = out;
+  else
+    kept = scratch;
+  const C maximum = row_maximum<T, masked>(x, mask, kept, n);
   // Nothing but -inf: any finite shift gives exponentials, and a sum, of 0 (and finds a NaN that the maximum lost).
   const C shift = maximum == negative_infinity<C> ? C{0} : maximum;
-  const C* source;
-  C* kept;
-  if constexpr (sizeof(T) == sizeof(C)) {
-    source = x;
-    kept = out;
-  } else {
-    source = kept = scratch;
-  }
-  const C sum = sum_exponentials<C, masked, true>(source, mask, shift, kept, n);
+  const C* source = kept;
+  if constexpr (!masked && sizeof(T) == sizeof(C)) source = x;
+  const C sum = sum_exponentials<C, true>(source, shift, kept, n);
   scale_row<T, masked>(kept, mask, sum == C{0} ? C{0} : C{1} / sum, out, n);
 }
 
@@ -119,7 +115,7 @@ static void log_softmax(const SoftmaxRows& rows) noexcept {
       source = x;
     else
       source = scratch;
-    const C sum = sum_exponentials<C, false, false>(source, nullptr, shift, nullptr, rows.n);
+    const C sum = sum_exponentials<C, false>(source, shift, nullptr, rows.n);
     if (sum == C{0}) {  // nothing but -inf
       __builtin_memset(out, 0, static_cast<unsigned long>(rows.n) * sizeof(T));
       continue;

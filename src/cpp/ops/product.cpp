@@ -74,6 +74,28 @@ void run_blocks(const Product& p, const std::byte* a, std::int64_t a_stride, con
   });
 }
 
+// Packs some columns of b into scratch memory that is kept from call to call, multiplies, goes on with the next ones:
+// a buffer for all of b would be fresh pages on every call, which cost more than the copying.
+void run_packing(const Product& p, const std::byte* a, std::int64_t a_stride, int threads) {
+  constexpr std::int64_t packed_bytes = std::int64_t{2} << 20;
+  const DType compute = compute_dtype(p.dtype);
+  const std::int64_t width = panel_width_of(compute);
+  const std::int64_t bytes_per_panel = std::max<std::int64_t>(panel_bytes(p.depth, width, compute), 1);
+  const std::int64_t columns = width * std::max<std::int64_t>(packed_bytes / bytes_per_panel, threads);
+  const Scratch packed(panel_bytes(p.depth, std::min(columns, p.columns), compute));
+  for (std::int64_t column = 0; column < p.columns; column += columns) {
+    Product part = p;
+    part.columns = std::min(columns, p.columns - column);
+    part.b += column * p.b_column_stride * dtype_size(p.b_dtype);
+    part.out += column * dtype_size(p.dtype);
+    if (p.bias != nullptr) part.bias += column * dtype_size(compute);
+    if (p.residual != nullptr) part.residual += column * dtype_size(p.dtype);
+    pack_panels(part.b, p.b_dtype, p.depth, part.columns, p.b_depth_stride, p.b_column_stride, packed.as<std::byte>(),
+                compute, threads);
+    run_blocks(part, a, a_stride, {packed.as<std::byte>(), compute, width * p.depth, width}, threads);
+  }
+}
+
 }  // namespace
 
 double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
@@ -151,11 +173,7 @@ void run_product(const Product& p, int threads) {
   } else if (readable_in_place(p)) {
     run_blocks(p, a, a_stride, {p.b, p.b_dtype, panel_width_of(p.b_dtype), p.b_depth_stride}, threads);
   } else {
-    const Scratch packed(panel_bytes(p.depth, p.columns, compute));
-    pack_panels(p.b, p.b_dtype, p.depth, p.columns, p.b_depth_stride, p.b_column_stride, packed.as<std::byte>(),
-                compute, threads);
-    const std::int64_t width = panel_width_of(compute);
-    run_blocks(p, a, a_stride, {packed.as<std::byte>(), compute, width * p.depth, width}, threads);
+    run_packing(p, a, a_stride, threads);
   }
 }
 

@@ -7,9 +7,9 @@ namespace attnlib {
 namespace {
 
 constexpr std::size_t alignment = 64;
-// Kept for the life of the thread: enough for what attention and the products want per thread. Anything that does not
-// fit, such as a packed right-hand side, is allocated for the call and given back.
-constexpr std::size_t stack_bytes = std::size_t{1} << 20;
+// Address space kept for the life of the thread, memory only as far as it was touched: enough for what attention and the
+// products want. What does not fit is allocated for the call and given back.
+constexpr std::size_t stack_bytes = std::size_t{4} << 20;
 
 struct AlignedDelete {
   void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{alignment}); }

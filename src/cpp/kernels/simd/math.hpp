@@ -1,6 +1,7 @@
-// Transcendental functions on one register. Each states its error and its range; the polynomials are minimax fits made
-// by tools/fit_polynomials.py. In float they are vectorised; in double only the exponentials are, the rest calls the C
-// library a lane at a time (float64 serves checking, not speed).
+// Transcendental functions on one register, float and double. The polynomials are minimax fits made by
+// tools/fit_polynomials.py. Each function states its range and its largest error, in units in the last place (ULP) of
+// the result: measured on the rungs baseline, avx2 and avx512 at every 13th float against the C library's double
+// functions, and at a million doubles against quadruple precision.
 #pragma once
 
 #include "kernels/simd/vector.hpp"
@@ -83,7 +84,7 @@ ATTNLIB_INLINE vec<double> scaled_exp(vec<double> rest, vec<double> whole) {
   return scale_by_power(polynomial(fit, rest), whole);
 }
 
-// e^x for x <= 0: at most 1.25 ULP (1 with FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right for
+// e^x for x <= 0: at most 1.1 ULP (1.4 without FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right for
 // positive x, too, as far as the result is finite.
 template <class C>
 ATTNLIB_INLINE vec<C> exp_nonpositive(vec<C> x) {
@@ -131,11 +132,11 @@ ATTNLIB_INLINE vec<C> tanh_by_halves(vec<C> x) {
   return copy_sign<C>(size < broadcast<C>(C{0.625}) ? near : far, x);
 }
 
-// tanh, at most 1.5 ULP; -0 at -0.
+// tanh, at most 1.4 ULP; -0 at -0.
 ATTNLIB_INLINE vec<float> tanh(vec<float> x) { return tanh_by_halves<float>(x); }
 ATTNLIB_INLINE vec<double> tanh(vec<double> x) { return tanh_by_halves<double>(x); }
 
-// 1 / (1 + e^-x), at most SIGMOID_ULP: as e^x / (1 + e^x) for negative x, where e^-x would overflow before the result
+// 1 / (1 + e^-x), at most 2.5 ULP: as e^x / (1 + e^x) for negative x, where e^-x would overflow before the result
 // underflows.
 template <class C>
 ATTNLIB_INLINE vec<C> sigmoid(vec<C> x) {
@@ -164,8 +165,8 @@ ATTNLIB_INLINE vec<double> mills_ratio(vec<double> centred) {
   return polynomial(fit, centred);
 }
 
-// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most CDF_ULP in the lower tail too,
-// where 1 + erf would cancel.
+// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most 5.5 ULP (double: 7.5), in the
+// lower tail too, where 1 + erf would cancel; without FMA x^2 / 2 ULP more there.
 template <class C>
 ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
   const vec<C> one = broadcast<C>(C{1});
@@ -176,13 +177,15 @@ ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
   return x > zero<C>() ? one - tail : tail;
 }
 
-// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most GELU_ULP.
+// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most 6 ULP (double: 8) while Phi(x)
+// is a normal number, x > -12.9 (-37.5); without FMA x^2 / 2 ULP more for negative x. NaN at -inf, as x * Phi(x) is.
 template <class C>
 ATTNLIB_INLINE vec<C> gelu(vec<C> x) {
   return x * normal_cdf<C>(x);
 }
 
-// The same paper's approximation by tanh.
+// The same paper's approximation by tanh, at most 4 ULP for x >= -1; below, its exponent's rounding adds y ULP, y being
+// the argument of the sigmoid. NaN at -inf.
 template <class C>
 ATTNLIB_INLINE vec<C> gelu_tanh(vec<C> x) {
   const vec<C> inner = x * fma(x * x, broadcast<C>(C(0.044715)), broadcast<C>(C{1}));
@@ -190,6 +193,7 @@ ATTNLIB_INLINE vec<C> gelu_tanh(vec<C> x) {
   return x * sigmoid<C>(inner * broadcast<C>(C(1.5957691216057308)));
 }
 
+// x * sigmoid(x), at most 3 ULP while e^x is a normal number, x > -87 (double: -708). NaN at -inf.
 template <class C>
 ATTNLIB_INLINE vec<C> silu(vec<C> x) {
   return x * sigmoid<C>(x);
