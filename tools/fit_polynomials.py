@@ -1,6 +1,6 @@
 """Fit the polynomials of src/cpp/kernels/simd/math.hpp (needs mpmath: ``pip install mpmath``).
 
-Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits and printed
+Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits, printed
 with the error that remains before rounding.
 
 >>> coefficients, error = remez(mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.1, 0.1), 3)
@@ -42,7 +42,7 @@ def remez(
 
 
 def _extrema(grid: list[mp.mpf], errors: list[mp.mpf], count: int) -> list[mp.mpf]:
-    """Find the largest error of each run of equal sign; keep the `count` neighbouring runs with the largest."""
+    """Find the largest error of each run of equal sign; keep the `count` neighbours with the largest."""
     runs: list[tuple[mp.mpf, mp.mpf]] = []
     for x, error in zip(grid, errors, strict=True):
         if runs and mp.sign(runs[-1][1]) == mp.sign(error):

@@ -1,5 +1,6 @@
 #include "kernels/attention.hpp"
 
+#include "kernels/attention_scores.hpp"
 #include "kernels/attention_tile.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
