@@ -3,14 +3,14 @@
 #include <stdexcept>
 #include <string>
 
-#include "ndarray.hpp"
 #include "register.hpp"
+#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {
 
 py::object run_activation(Activation kind, const char* operation, const py::object& x_object, const py::object& out) {
-  FloatArray x(x_object, operation, "x");
+  FloatArray x = required_array(x_object, operation, "x");
   x.convert(x.dtype());
   Output output(out, operation, x.view().shape, x.dtype(), {&x}, true);
   {
@@ -35,7 +35,7 @@ py::object run_gelu(const py::object& x, const std::string& approximate, const p
 }
 
 py::object run_swiglu(const py::object& gate_object, const py::object& up_object, const py::object& out) {
-  FloatArray gate(gate_object, "swiglu", "gate"), up(up_object, "swiglu", "up");
+  FloatArray gate = required_array(gate_object, "swiglu", "gate"), up = required_array(up_object, "swiglu", "up");
   const DType dtype = promote({&gate, &up});
   gate.convert(dtype);
   up.convert(dtype);

@@ -1,14 +1,14 @@
 #include "attnlib/normalization.hpp"
 
-#include "ndarray.hpp"
 #include "register.hpp"
+#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {
 
 py::object run_layer_norm(const py::object& x_object, const py::object& weight_object, const py::object& bias_object,
                           double eps, const py::object& residual_object, const py::object& out) {
-  FloatArray x(x_object, "layer_norm", "x"), weight(weight_object, "layer_norm", "weight");
+  FloatArray x = required_array(x_object, "layer_norm", "x"), weight(weight_object, "layer_norm", "weight");
   FloatArray bias(bias_object, "layer_norm", "bias"), residual(residual_object, "layer_norm", "residual");
   const DType dtype = promote({&x, &weight, &bias, &residual});
   for (FloatArray* array : {&x, &weight, &bias, &residual}) array->convert(dtype);
@@ -22,7 +22,7 @@ py::object run_layer_norm(const py::object& x_object, const py::object& weight_o
 
 py::object run_rms_norm(const py::object& x_object, const py::object& weight_object, double eps,
                         const py::object& residual_object, const py::object& out) {
-  FloatArray x(x_object, "rms_norm", "x"), weight(weight_object, "rms_norm", "weight");
+  FloatArray x = required_array(x_object, "rms_norm", "x"), weight(weight_object, "rms_norm", "weight");
   FloatArray residual(residual_object, "rms_norm", "residual");
   const DType dtype = promote({&x, &weight, &residual});
   for (FloatArray* array : {&x, &weight, &residual}) array->convert(dtype);

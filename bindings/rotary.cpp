@@ -2,16 +2,17 @@
 
 #include <optional>
 
-#include "ndarray.hpp"
 #include "register.hpp"
+#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {
 
 py::object run_rotary_embedding(const py::object& x_object, const py::object& cos_object, const py::object& sin_object,
                                 const py::object& positions_object, bool interleaved, const py::object& out) {
-  FloatArray x(x_object, "rotary_embedding", "x");
-  FloatArray cos(cos_object, "rotary_embedding", "cos"), sin(sin_object, "rotary_embedding", "sin");
+  FloatArray x = required_array(x_object, "rotary_embedding", "x");
+  FloatArray cos = required_array(cos_object, "rotary_embedding", "cos");
+  FloatArray sin = required_array(sin_object, "rotary_embedding", "sin");
   const std::optional<Integers> integers = integers_from(positions_object, "rotary_embedding", "positions");
   std::optional<StridedView<const std::int64_t>> positions;
   if (integers) positions = {.data = integers->values.data(), .shape = integers->shape, .strides = {}};

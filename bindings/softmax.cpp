@@ -1,7 +1,7 @@
 #include "attnlib/softmax.hpp"
 
-#include "ndarray.hpp"
 #include "register.hpp"
+#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {
@@ -9,7 +9,7 @@ namespace {
 // Neither converts: the operation gathers rows that are not contiguous by itself.
 
 py::object run_softmax(const py::object& x_object, int axis, const py::object& mask_object, const py::object& out) {
-  const FloatArray x(x_object, "softmax", "x");
+  const FloatArray x = required_array(x_object, "softmax", "x");
   const BoolArray mask(mask_object, "softmax", "mask");
   Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true);
   {
@@ -20,7 +20,7 @@ py::object run_softmax(const py::object& x_object, int axis, const py::object& m
 }
 
 py::object run_log_softmax(const py::object& x_object, int axis, const py::object& out) {
-  const FloatArray x(x_object, "log_softmax", "x");
+  const FloatArray x = required_array(x_object, "log_softmax", "x");
   Output output(out, "log_softmax", x.view().shape, x.dtype(), {&x}, true);
   {
     const py::gil_scoped_release released;

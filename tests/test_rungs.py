@@ -64,13 +64,14 @@ def test_unknown_rung_is_an_import_error(name: str, run_python: RunPython) -> No
     assert "baseline" in last
 
 
-@pytest.mark.parametrize("name", [rung for rung in RANK if rung not in al.available_isas()])
-def test_rung_of_another_cpu_is_an_import_error(name: str, run_python: RunPython) -> None:
-    result = run_python("import attnlib", env={"ATTNLIB_ISA": name}, check=False)
-    assert result.returncode == 1
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError")
-    assert name in last
+def test_rung_of_another_cpu_is_an_import_error(run_python: RunPython) -> None:
+    """An ImportError, where there would be a SIGILL."""
+    for name in set(RANK) - set(al.available_isas()):
+        result = run_python("import attnlib", env={"ATTNLIB_ISA": name}, check=False)
+        assert result.returncode == 1
+        last = result.stderr.strip().splitlines()[-1]
+        assert last.startswith("ImportError")
+        assert name in last
 
 
 def test_integer_results_agree_between_rungs(run_python: RunPython) -> None:
@@ -86,24 +87,24 @@ def test_integer_results_agree_between_rungs(run_python: RunPython) -> None:
 
 def test_packed_weights_travel_between_rungs(run_python: RunPython, tmp_path: Path) -> None:
     """A pickle made on one rung loads on any other."""
-    path = tmp_path / "packed.pickle"
-    make = "w = (np.arange(50 * 33).reshape(50, 33) % 9 - 4).astype('float32')\n"
     head = (
         "import attnlib as al, numpy as np, pickle, pathlib\n"
-        + make
-        + f"path = pathlib.Path({str(path)!r})\n"
+        "weight = (np.arange(50 * 33).reshape(50, 33) % 9 - 4).astype('float32')\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
     )
-    for source in al.available_isas():
-        run_python(head + "path.write_bytes(pickle.dumps(al.pack_weight(w)))", env={"ATTNLIB_ISA": source})
-        for target in al.available_isas():
-            code = (
-                head
-                + "packed = pickle.loads(path.read_bytes())\n"
-                + "assert np.array_equal(packed.unpack(), w)\n"
-                + "x = (np.arange(3 * 33).reshape(3, 33) % 5).astype('float32')\n"
-                + "assert np.array_equal(al.linear(x, packed), x @ w.T)\n"
-            )
-            run_python(code, env={"ATTNLIB_ISA": target})
+    for rung in al.available_isas():
+        code = "(folder / (al.isa() + '.pickle')).write_bytes(pickle.dumps(al.pack_weight(weight)))"
+        run_python(head + code, env={"ATTNLIB_ISA": rung})
+    code = (
+        f"paths = list(folder.glob('*.pickle')); assert len(paths) == {len(al.available_isas())}\n"
+        "x = (np.arange(3 * 33).reshape(3, 33) % 5).astype('float32')\n"
+        "for path in paths:\n"
+        "    packed = pickle.loads(path.read_bytes())\n"
+        "    assert np.array_equal(packed.unpack(), weight)\n"
+        "    assert np.array_equal(al.linear(x, packed), x @ weight.T)\n"
+    )
+    for rung in al.available_isas():
+        run_python(head + code, env={"ATTNLIB_ISA": rung})
 
 
 @pytest.mark.parametrize("rung", [rung for rung in al.available_isas() if rung != al.isa()])

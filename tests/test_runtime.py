@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,33 +166,28 @@ def test_errors_in_many_python_threads() -> None:
 
 
 def test_the_gil_is_released(rng: np.random.Generator) -> None:
-    """Another Python thread runs while an operation computes: it reports from within the call."""
-    query, key, value = make_qkv(rng, (1,), 4, 4, 2000, 2000, 64)
+    """Another Python thread counts on while an operation computes."""
+    query, key, value = make_qkv(rng, (1,), 4, 4, 1000, 1000, 64)
     counter, stop = [0], threading.Event()
-    steps: list[int] = []
 
     def count() -> None:
         while not stop.is_set():
             counter[0] += 1
+            time.sleep(0)  # gives the GIL back at once
 
     worker = threading.Thread(target=count)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(
-        1000.0
-    )  # the counter runs only if the main thread gives the GIL away of its own accord
+    sys.setswitchinterval(1000.0)  # the main thread keeps the GIL unless it gives it away of its own accord
     try:
         worker.start()
-        with al.num_threads(1):
-            for _ in range(3):
-                before = counter[0]
-                al.attention(query, key, value)
-                steps.append(counter[0] - before)
-                sys.setswitchinterval(0.005)  # the first round proved it; let the threads take turns again
+        before = counter[0]
+        al.attention(query, key, value)
+        counted = counter[0] - before
     finally:
         sys.setswitchinterval(interval)
         stop.set()
         worker.join()
-    assert max(steps) > 0
+    assert counted > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

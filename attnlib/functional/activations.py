@@ -60,8 +60,8 @@ def gelu(x: ArrayLike, approximate: str = "none", *, out: NDArray[Any] | None = 
     Returns
     -------
     NDArray
-        Shape and dtype of `x`. Far negative values keep their relative accuracy (``1 + erf`` would cancel). As in
-        PyTorch, ``+inf`` gives ``inf``, ``-inf`` gives NaN (``-inf * 0``), and NaN stays NaN.
+        Shape and dtype of `x`. Far negative values keep their relative accuracy (``1 + erf`` would cancel).
+        As in PyTorch, ``+inf`` gives ``inf``, ``-inf`` gives NaN (``-inf * 0``), and NaN stays NaN.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def silu(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     Returns
     -------
     NDArray
-        Shape and dtype of `x`. As in PyTorch, ``+inf`` gives ``inf``, ``-inf`` gives NaN (``-inf * 0``), and NaN
-        stays NaN.
+        Shape and dtype of `x`. As in PyTorch, ``+inf`` gives ``inf``, ``-inf`` gives NaN (``-inf * 0``), and
+        NaN stays NaN.
 
     Raises
     ------
@@ -185,8 +185,8 @@ def swiglu(gate: ArrayLike, up: ArrayLike, *, out: NDArray[Any] | None = None) -
     gate, up
         Arrays of any strides, whose shapes broadcast: float32, float64, float16 or bfloat16.
     out
-        Array of the broadcast shape and the promoted dtype to write to; may be `gate` or `up` itself. Default: a new
-        array.
+        Array of the broadcast shape and the promoted dtype to write to; may be `gate` or `up` itself.
+        Default: a new array.
 
     Returns
     -------

@@ -22,14 +22,14 @@ def layer_norm(
 ) -> NDArray[Any]:
     """Layer normalisation over the last axis, ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
-    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", 2016 (arXiv:1607.06450). The variance is the mean
-    of the centred squares, found in a second pass, so that a large mean costs no accuracy.
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", 2016 (arXiv:1607.06450). The variance is
+    the mean of the centred squares, found in a second pass, so that a large mean costs no accuracy.
 
     Parameters
     ----------
     x
-        Array (..., D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed in float32 and
-        rounded once).
+        Array (..., D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed in
+        float32 and rounded once).
     weight, bias
         Arrays (D,). Default: ones and zeros.
     eps
@@ -37,7 +37,8 @@ def layer_norm(
     residual
         Array of x's shape, or (..., D) broadcastable to it: ``x + residual`` is normalised. Default: none.
     out
-        Array of x's shape and the promoted dtype to write to; may be `x` or `residual` itself. Default: a new array.
+        Array of x's shape and the promoted dtype to write to; may be `x` or `residual` itself. Default: a new
+        array.
 
     Returns
     -------
@@ -49,7 +50,8 @@ def layer_norm(
     TypeError
         If an input is of another dtype, or `out` not of the promoted one.
     ValueError
-        If `x` has no axes, another array does not fit x's shape, `eps` is negative or NaN, or `out` is read-only.
+        If `x` has no axes, another array does not fit x's shape, `eps` is negative or NaN, or `out` is
+        read-only.
 
     Examples
     --------
@@ -75,8 +77,8 @@ def rms_norm(
     Parameters
     ----------
     x
-        Array (..., D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed in float32 and
-        rounded once).
+        Array (..., D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed in
+        float32 and rounded once).
     weight
         Array (D,). Default: ones.
     eps
@@ -84,7 +86,8 @@ def rms_norm(
     residual
         Array of x's shape, or (..., D) broadcastable to it: ``x + residual`` is normalised. Default: none.
     out
-        Array of x's shape and the promoted dtype to write to; may be `x` or `residual` itself. Default: a new array.
+        Array of x's shape and the promoted dtype to write to; may be `x` or `residual` itself. Default: a new
+        array.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def rms_norm(
     TypeError
         If an input is of another dtype, or `out` not of the promoted one.
     ValueError
-        If `x` has no axes, another array does not fit x's shape, `eps` is negative or NaN, or `out` is read-only.
+        If `x` has no axes, another array does not fit x's shape, `eps` is negative or NaN, or `out` is
+        read-only.
 
     Examples
     --------

@@ -22,6 +22,15 @@ _DTYPES = {
 }
 
 
+def _float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """`dtype`, if it is one of attnlib's."""
+    for name, known in _DTYPES.items():
+        # None, to NumPy, equals float64.
+        if dtype is not None and dtype in (name, known):
+            return known
+    raise TypeError(f"sinusoidal_encoding: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+
+
 def rotary_embedding(
     x: ArrayLike,
     cos: ArrayLike,
@@ -33,23 +42,23 @@ def rotary_embedding(
 ) -> NDArray[Any]:
     """Turn the features of queries or keys by angles that grow with their positions.
 
-    J. Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (arXiv:2104.09864). With B
-    batch, H heads, S positions, D features and R <= D of them turned, each plane of two features (x1, x2) becomes
-    ``(x1 * cos - x2 * sin, x2 * cos + x1 * sin)``; features from R on pass through.
+    J. Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021 (arXiv:2104.09864).
+    With B batch, H heads, S positions, D features and R <= D of them turned, each plane of two features (x1,
+    x2) becomes ``(x1 * cos - x2 * sin, x2 * cos + x1 * sin)``; features from R on pass through.
 
     Parameters
     ----------
     x
-        Array (..., H, S, D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed in
-        float32 and rounded once). B is the product of the axes before H; (S, D) is one head.
+        Array (..., H, S, D) of any strides: float32, float64, float16 or bfloat16 (the last two are computed
+        in float32 and rounded once). B is the product of the axes before H; (S, D) is one head.
     cos, sin
         Tables (max_position, R/2), of which `positions` picks rows, or the rows already picked, (B, S, R/2).
     positions
-        Integers (S,) or (B, S), each in 0..max_position-1. Default: 0..S-1. None if `cos` and `sin` are (B, S, R/2).
-        Here and there a B of 1 serves every batch.
+        Integers (S,) or (B, S), each in 0..max_position-1. Default: 0..S-1. None if `cos` and `sin` are (B,
+        S, R/2). Here and there a B of 1 serves every batch.
     interleaved
-        False (default): plane i is features i and i + R/2, as in GPT-NeoX and Llama. True: features 2i and 2i + 1, as
-        in the paper and GPT-J.
+        False (default): plane i is features i and i + R/2, as in GPT-NeoX and Llama. True: features 2i and 2i
+        + 1, as in the paper and GPT-J.
     out
         Array of x's shape and the promoted dtype to write to; may be `x` itself. Default: a new array.
 
@@ -81,7 +90,8 @@ def sinusoidal_encoding(
 ) -> NDArray[Any]:
     """Positional encoding of A. Vaswani et al., "Attention is all you need", 2017 (arXiv:1706.03762).
 
-    Position p has ``sin(p / base**(2i / dim))`` at feature 2i and the cosine of the same angle at feature 2i + 1.
+    Position p has ``sin(p / base**(2i / dim))`` at feature 2i and the cosine of the same angle at feature 2i
+    + 1.
 
     Parameters
     ----------
@@ -92,8 +102,8 @@ def sinusoidal_encoding(
     base
         Wavelengths run from 2 pi to nearly ``2 pi * base``; positive. Default 10000.
     dtype
-        ``"float32"`` (default), ``"float64"``, ``"float16"`` or ``"bfloat16"``. The angles are computed in float64 and
-        the result is rounded once.
+        ``"float32"`` (default), ``"float64"``, ``"float16"`` or ``"bfloat16"``. The angles are computed in
+        float64 and the result is rounded once.
 
     Returns
     -------
@@ -122,9 +132,7 @@ def sinusoidal_encoding(
             raise ValueError(f"sinusoidal_encoding: {name} must not be negative, got {size}")
     if not (base > 0.0 and math.isfinite(base)):
         raise ValueError(f"sinusoidal_encoding: base must be positive and finite, got {base}")
-    result_dtype = _DTYPES.get(dtype) if isinstance(dtype, str) else np.dtype(dtype)
-    if result_dtype not in _DTYPES.values():
-        raise TypeError(f"sinusoidal_encoding: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    result_dtype = _float_dtype(dtype)
     angles = np.arange(length)[:, None] / base ** (np.arange(0, dim, 2) / max(dim, 1))
     encoding = np.empty((length, dim), result_dtype)
     encoding[:, 0::2] = np.sin(angles)

@@ -23,28 +23,29 @@ def softmax(
     Parameters
     ----------
     x
-        Array of one or more axes and any strides: float32, float64, float16 or bfloat16 (the last two are computed in
-        float32 and rounded once).
+        Array of one or more axes and any strides: float32, float64, float16 or bfloat16 (the last two are
+        computed in float32 and rounded once).
     axis
         The axis that sums to one. Default: the last.
     mask
-        Boolean array, broadcastable to x's shape. True: the element takes part. False: it gives exactly 0, and what
-        it holds, be it NaN, changes nothing. Default: all take part.
+        Boolean array, broadcastable to x's shape. True: the element takes part. False: it gives exactly 0,
+        and what it holds, be it NaN, changes nothing. Default: all take part.
     out
         Array of x's shape and dtype to write to; may be `x` itself. Default: a new array.
 
     Returns
     -------
     NDArray
-        Shape and dtype of `x`. A row that is all masked or ``-inf`` gives zeros. As in NumPy, NaN or ``+inf`` among
-        the elements that take part makes these, in that row alone, NaN.
+        Shape and dtype of `x`. A row that is all masked or ``-inf`` gives zeros. As in NumPy, NaN or ``+inf``
+        among the elements that take part makes these, in that row alone, NaN.
 
     Raises
     ------
     TypeError
         If `x` is of another dtype, `mask` not boolean, or `out` not of x's dtype.
     ValueError
-        If `axis` is out of range, `mask` does not broadcast to `x`, or `out` is read-only or not of x's shape.
+        If `axis` is out of range, `mask` does not broadcast to `x`, or `out` is read-only or not of x's
+        shape.
 
     Examples
     --------
@@ -64,8 +65,8 @@ def log_softmax(x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None
     Parameters
     ----------
     x
-        Array of one or more axes and any strides: float32, float64, float16 or bfloat16 (the last two are computed in
-        float32 and rounded once).
+        Array of one or more axes and any strides: float32, float64, float16 or bfloat16 (the last two are
+        computed in float32 and rounded once).
     axis
         The axis whose exponentials sum to one. Default: the last.
     out
@@ -74,8 +75,8 @@ def log_softmax(x: ArrayLike, axis: int = -1, *, out: NDArray[Any] | None = None
     Returns
     -------
     NDArray
-        Shape and dtype of `x`. A row that is all ``-inf`` gives zeros, never NaN; ``-inf`` in another row stays
-        ``-inf``. As in NumPy, NaN or ``+inf`` makes its row, and no other, NaN.
+        Shape and dtype of `x`. A row that is all ``-inf`` gives zeros, never NaN; ``-inf`` in another row
+        stays ``-inf``. As in NumPy, NaN or ``+inf`` makes its row, and no other, NaN.
 
     Raises
     ------

@@ -6,7 +6,7 @@ Letters: T tokens of packed texts, d hidden_size, V vocab_size, P positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,8 @@ class WeightNames:
     """What a checkpoint calls its tensors, without ``.weight`` and ``.bias`` at the end.
 
     `layer` maps the beginnings of the parameter names of `nn.TransformerEncoderLayer` to names within the
-    layer ``{i}``; several are stacked along their first axis. `prefixes` may stand before any name, when the
+    layer ``{i}``; several are stacked along their first axis. `other` maps further parameters of the model to
+    whole names. `prefixes` may stand before any name, when the
     checkpoint holds a task's head beside the encoder.
     """
 
@@ -67,6 +68,7 @@ class WeightNames:
     token_type: str | None
     norm: str
     layer: Mapping[str, tuple[str, ...]]
+    other: Mapping[str, str] = field(default_factory=dict)
 
 
 NAMES = WeightNames(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models import bert, distilbert, roberta
+from attnlib.models import bert, distilbert, mpnet, roberta
 from attnlib.models.config import JsonFile
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
@@ -18,13 +18,16 @@ from attnlib.models.weights import load_weights
 
 __all__ = ["load"]
 
-# By the model_type of config.json: a new family is a module that has these two, and a row here.
-_FAMILIES: dict[str, tuple[Callable[[JsonFile], bert.BertConfig], bert.WeightNames]] = {
-    "bert": (bert.read_config, bert.NAMES),
-    "roberta": (roberta.read_config, roberta.NAMES),
-    "xlm-roberta": (roberta.read_config, roberta.NAMES),
-    "camembert": (roberta.read_config, roberta.NAMES),
-    "distilbert": (distilbert.read_config, distilbert.NAMES),
+_Family = tuple[Callable[[JsonFile], bert.BertConfig], type[bert.BertModel], bert.WeightNames]
+
+# By the model_type of config.json: a new family is a module that has these three, and a row here.
+_FAMILIES: dict[str, _Family] = {
+    "bert": (bert.read_config, bert.BertModel, bert.NAMES),
+    "roberta": (roberta.read_config, bert.BertModel, roberta.NAMES),
+    "xlm-roberta": (roberta.read_config, bert.BertModel, roberta.NAMES),
+    "camembert": (roberta.read_config, bert.BertModel, roberta.NAMES),
+    "distilbert": (distilbert.read_config, bert.BertModel, distilbert.NAMES),
+    "mpnet": (mpnet.read_config, mpnet.MPNetModel, mpnet.NAMES),
 }
 
 
@@ -38,9 +41,9 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
     Parameters
     ----------
     folder
-        A folder in the usual Hugging Face layout, of a BERT, MiniLM, RoBERTa, XLM-RoBERTa, CamemBERT or
-        DistilBERT model. Pooling, normalisation and the maximum length are those of its own files; a folder
-        without ``modules.json`` is pooled by the mean and not normalised.
+        A folder in the usual Hugging Face layout, of a BERT, MiniLM, RoBERTa, XLM-RoBERTa, CamemBERT,
+        DistilBERT or MPNet model. Pooling, normalisation and the maximum length are those of its own files;
+        a folder without ``modules.json`` is pooled by the mean and not normalised.
     dtype
         What to compute in: ``"float32"`` (default), ``"bfloat16"``, or any other that `nn.Module.to` takes.
         The vectors are float32 all the same.
@@ -72,7 +75,7 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
     modules = Modules(root)
     place = modules.transformer
     file = JsonFile(place / "config.json")
-    read_config, names = file.choice("model_type", _FAMILIES)
+    read_config, model_class, names = file.choice("model_type", _FAMILIES)
     config = read_config(file)
     pooling = modules.pooling(config.hidden_size)
     max_length, lower_case = read_max_length(place, config.max_length)
@@ -86,7 +89,7 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
 
     # Nothing is loaded yet: this says what to convert to on the way in. First the dtype of everything, since
     # quantised formats leave biases and norms as they are.
-    model = bert.BertModel(config)
+    model = model_class(config)
     model.to("float32")
     model.to(dtype)
     load_weights(model, weights, names)

@@ -69,6 +69,8 @@ def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) ->
     }
     if names.token_type is not None:
         expected[f"{names.token_type}.weight"] = (config.type_vocab_size, width)
+    slots = dict(model.named_parameters())
+    expected.update({tensor: slots[parameter].shape for parameter, tensor in names.other.items()})
     for index, layer in enumerate(model.encoder.layers):
         for _, parts, shape in _layer_parameters(layer, names, index):
             expected.update({part: (shape[0] // len(parts), *shape[1:]) for part in parts})
@@ -80,6 +82,8 @@ def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) ->
         positions = positions.astype(np.float32) + tensors[f"{names.token_type}.weight"][0].astype(np.float32)
     model.position_embeddings.store(positions)
     model.norm.load_state_dict({kind: tensors[f"{names.norm}.{kind}"] for kind in ("weight", "bias")})
+    for parameter, tensor in names.other.items():
+        slots[parameter].store(tensors[tensor])
     for index, layer in enumerate(model.encoder.layers):
         state = {}
         for parameter, parts, _ in _layer_parameters(layer, names, index):

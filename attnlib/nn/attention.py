@@ -7,7 +7,7 @@ sequences.
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -148,6 +148,7 @@ class MultiheadAttention(Module):
         value: ArrayLike | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
         causal: bool = False,
         key_lengths: ArrayLike | None = None,
         need_weights: Literal[False] = False,
@@ -163,6 +164,7 @@ class MultiheadAttention(Module):
         value: ArrayLike | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
         causal: bool = False,
         key_lengths: ArrayLike | None = None,
         need_weights: Literal[True],
@@ -176,6 +178,7 @@ class MultiheadAttention(Module):
         value: ArrayLike | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
         causal: bool = False,
         key_lengths: ArrayLike | None = None,
         need_weights: bool = False,
@@ -193,6 +196,9 @@ class MultiheadAttention(Module):
             Default: `key`.
         mask : bool, broadcastable to (B, H, Sq, Sk), optional
             True may attend.
+        bias : float, broadcastable to (B, H, Sq, Sk), optional
+            Added to the scores. With `cu_seqlens` it is (H, S, S), and a sequence of length L takes
+            ``bias[:, :L, :L]``.
         causal
             Only keys at or before the query's own place: in self-attention its index, otherwise counted so
             that the last query sees the last valid key. Default False.
@@ -202,7 +208,8 @@ class MultiheadAttention(Module):
             Also return the attention weights, one matrix per head. Default False.
         cu_seqlens : (N + 1,) int32 or int64, optional
             `query` is (T, E): N sequences packed end to end, sequence n in rows ``cu_seqlens[n]`` to
-            ``cu_seqlens[n + 1]``, each attending to itself. Only `causal` and `residual` go with it.
+            ``cu_seqlens[n + 1]``, each attending to itself. Only `bias`, `causal` and `residual` go
+            with it.
         residual : like the result, optional
             Added to the result in the pass that makes it.
 
@@ -245,7 +252,9 @@ class MultiheadAttention(Module):
             (*batch, query.shape[-2], self.num_heads, self.head_dim), dtype=np.result_type(*heads)
         )
         weights: NDArray[Any] | None = None
-        if cu_seqlens is not None:
+        if cu_seqlens is not None and bias is not None:
+            _attend_with_bias(heads, cu_seqlens, bias, causal, context)
+        elif cu_seqlens is not None:
             attention_varlen(*heads, cu_seqlens, causal=causal, out=context)
         else:
             # The kernels read and write heads where they lie: (S, H, D) seen as (H, S, D), no copies.
@@ -255,6 +264,7 @@ class MultiheadAttention(Module):
                 key_heads,
                 value_heads,
                 mask=mask,
+                bias=bias,
                 causal=causal,
                 # Padding after a sequence must not move its queries, as the default of `attention` would.
                 query_offset=0 if causal and key is query else None,
@@ -298,3 +308,37 @@ class MultiheadAttention(Module):
             product = product.reshape(*product.shape[:-1], count, self.num_heads, self.head_dim)
             heads += [product[..., i, :, :] for i in range(count)]
         return heads[0], heads[1], heads[2]
+
+
+def _attend_with_bias(
+    heads: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    cu_seqlens: NDArray[np.integer[Any]],
+    bias: NDArray[Any],
+    causal: bool,
+    out: NDArray[Any],
+) -> None:
+    """Attend within packed sequences with a bias, which `attention_varlen` does not take.
+
+    Neighbours of equal length become one batch: a view, since they lie end to end.
+    """
+    offsets = np.asarray(cu_seqlens)
+    lengths = np.diff(offsets)
+    tokens = out.shape[0]
+    if (
+        offsets.ndim != 1
+        or not len(offsets)
+        or offsets[0] != 0
+        or offsets[-1] != tokens
+        or (lengths < 0).any()
+    ):
+        raise ValueError(f"MultiheadAttention: cu_seqlens must rise from 0 to {tokens}, got {cu_seqlens!r}")
+    start = 0
+    for length, group in groupby(lengths.tolist()):
+        count = len(list(group))
+        stop = start + count * length
+        query, key, value, result = (
+            array[start:stop].reshape(count, length, *array.shape[1:]).swapaxes(1, 2)
+            for array in (*heads, out)
+        )
+        attention(query, key, value, bias=bias[..., :length, :length], causal=causal, out=result)
+        start = stop

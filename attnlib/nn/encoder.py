@@ -97,6 +97,7 @@ class TransformerEncoderLayer(Module):
         x: ArrayLike,
         *,
         mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
         causal: bool = False,
         key_lengths: ArrayLike | None = None,
         cu_seqlens: NDArray[np.integer[Any]] | None = None,
@@ -108,6 +109,8 @@ class TransformerEncoderLayer(Module):
         x : (B, S, E) or (S, E); (T, E) with `cu_seqlens`
         mask : bool, broadcastable to (B, H, S, S), optional
             True may attend.
+        bias : float, broadcastable to (B, H, S, S), optional
+            Added to the scores; see `MultiheadAttention` for its meaning with `cu_seqlens`.
         causal
             Each token attends only to itself and those before it. Default False.
         key_lengths : (B,) integers, optional
@@ -132,6 +135,7 @@ class TransformerEncoderLayer(Module):
             return self.self_attn(
                 tokens,
                 mask=mask,
+                bias=bias,
                 causal=causal,
                 key_lengths=key_lengths,
                 cu_seqlens=cu_seqlens,
@@ -195,6 +199,7 @@ class TransformerEncoder(Module):
         x: ArrayLike,
         *,
         mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
         causal: bool = False,
         key_lengths: ArrayLike | None = None,
         cu_seqlens: NDArray[np.integer[Any]] | None = None,
@@ -202,5 +207,5 @@ class TransformerEncoder(Module):
         """Run all layers; parameters, result and errors as for `TransformerEncoderLayer`."""
         x = np.asanyarray(x)
         for layer in self.layers:
-            x = layer(x, mask=mask, causal=causal, key_lengths=key_lengths, cu_seqlens=cu_seqlens)
+            x = layer(x, mask=mask, bias=bias, causal=causal, key_lengths=key_lengths, cu_seqlens=cu_seqlens)
         return x if self.norm is None else self.norm(x)

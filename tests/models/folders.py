@@ -66,15 +66,14 @@ class Model:
 
     def hidden(self, text: str) -> Array:
         """Compute the last hidden states of a text, (tokens, HIDDEN), in float64."""
-        limit = min(self.max_length or POSITIONS, POSITIONS - (2 if self.family == "roberta" else 0))
+        first = 2 if self.family in ("roberta", "mpnet") else 0
+        limit = min(self.max_length or POSITIONS, POSITIONS - first)
         ids = token_ids(text, limit)
         tensors = {name: array.astype(np.float64) for name, array in self.tensors.items() if array.ndim}
-        if self.family == "distilbert":
-            tensors = {bert_name(name): array for name, array in tensors.items()}
-        first = 2 if self.family == "roberta" else 0
+        tensors = {bert_name(name, self.family): array for name, array in tensors.items()}
         x = tensors["embeddings.word_embeddings.weight"][ids]
         x = x + tensors["embeddings.position_embeddings.weight"][first : first + len(ids)]
-        if self.family != "distilbert":
+        if self.family in ("bert", "roberta"):
             x = x + tensors["embeddings.token_type_embeddings.weight"][0]
 
         def dense(x: Array, name: str) -> Array:
@@ -92,7 +91,13 @@ class Model:
                 dense(x, f"{name}.attention.self.{part}").reshape(len(ids), HEADS, -1).swapaxes(0, 1)
                 for part in ("query", "key", "value")
             )
-            scores = np.exp(query @ key.swapaxes(1, 2) / math.sqrt(HIDDEN // HEADS))
+            scores = query @ key.swapaxes(1, 2) / math.sqrt(HIDDEN // HEADS)
+            if self.family == "mpnet":
+                table = tensors["encoder.relative_attention_bias.weight"]
+                for i in range(len(ids)):
+                    for j in range(len(ids)):
+                        scores[:, i, j] += table[bucket(j - i)]
+            scores = np.exp(scores)
             context = (scores / scores.sum(-1, keepdims=True) @ value).swapaxes(0, 1).reshape(x.shape)
             x = norm(
                 x + dense(context, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm"
@@ -122,7 +127,27 @@ def token_ids(text: str, limit: int) -> list[int]:
     return [2, *words[: limit - 2], 3]
 
 
-def bert_name(name: str) -> str:
+def bucket(relative: int) -> int:
+    """Compute the bucket of a relative position as Raffel et al., 2020, define it: 32 in all, up to 128."""
+    distance = abs(relative)
+    if distance >= 8:
+        distance = min(15, 8 + int(math.log(distance / 8) / math.log(128 / 8) * 8 + 1e-9))
+    return distance + (16 if relative > 0 else 0)
+
+
+def bert_name(name: str, family: str) -> str:
+    """Return what BERT calls a tensor of another family."""
+    if family == "mpnet":
+        for theirs, ours in (
+            ("q", "self.query"),
+            ("k", "self.key"),
+            ("v", "self.value"),
+            ("o", "output.dense"),
+        ):
+            name = name.replace(f"attention.attn.{theirs}.", f"attention.{ours}.")
+        return name.replace("attention.LayerNorm", "attention.output.LayerNorm")
+    if family != "distilbert":
+        return name
     for theirs, ours in (
         ("transformer.layer", "encoder.layer"),
         ("attention.q_lin", "attention.self.query"),
@@ -147,13 +172,21 @@ def make(folder: Path, family: str = "bert", seed: int = 0) -> Model:
         "embeddings.LayerNorm.weight": (HIDDEN,),
         "embeddings.LayerNorm.bias": (HIDDEN,),
     }
-    if family != "distilbert":
+    if family in ("bert", "roberta"):
         shapes["embeddings.token_type_embeddings.weight"] = (2, HIDDEN)
     for i in range(LAYERS):
         if family == "distilbert":
             layer = f"transformer.layer.{i}"
             square = [f"attention.{part}" for part in ("q_lin", "k_lin", "v_lin", "out_lin")]
             norms, inner, outer = ["sa_layer_norm", "output_layer_norm"], "ffn.lin1", "ffn.lin2"
+        elif family == "mpnet":
+            layer = f"encoder.layer.{i}"
+            square = [f"attention.attn.{part}" for part in "qkvo"]
+            norms, inner, outer = (
+                ["attention.LayerNorm", "output.LayerNorm"],
+                "intermediate.dense",
+                "output.dense",
+            )
         else:
             layer = f"encoder.layer.{i}"
             square = [f"attention.self.{part}" for part in ("query", "key", "value")]
@@ -169,6 +202,8 @@ def make(folder: Path, family: str = "bert", seed: int = 0) -> Model:
             shapes[f"{layer}.{name}.weight"] = (HIDDEN,)
         for name in (*square, *norms, outer):
             shapes[f"{layer}.{name}.bias"] = (HIDDEN,)
+    if family == "mpnet":
+        shapes["encoder.relative_attention_bias.weight"] = (32, HEADS)
     tensors: dict[str, Array] = {
         name: (rng.standard_normal(shape) * 0.3).astype(np.float32) for name, shape in shapes.items()
     }
@@ -191,7 +226,9 @@ def make(folder: Path, family: str = "bert", seed: int = 0) -> Model:
     if family == "distilbert":
         config["activation"] = "gelu"
     else:
-        config.update(hidden_act="gelu", layer_norm_eps=1e-5, type_vocab_size=2)
+        config.update(hidden_act="gelu", layer_norm_eps=1e-5)
+    if family in ("bert", "roberta"):
+        config["type_vocab_size"] = 2
     if family == "roberta":
         config["pad_token_id"] = 1
     return Model(folder, family, config, tensors)

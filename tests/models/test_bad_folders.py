@@ -80,6 +80,15 @@ def test_other_fields_of_the_config(field: str, value: Any, folder: Path) -> Non
     refused(folder, "config.json", field)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("relative_attention_num_buckets", 16), ("max_position_embeddings", 2)]
+)
+def test_fields_of_mpnet(field: str, value: Any, tmp_path: Path) -> None:
+    model = folders.make(tmp_path / "model", "mpnet")
+    model.config[field] = value
+    refused(model.write(), "config.json", field)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"bert"', "[" * 100_000, "\x00"])
 @pytest.mark.parametrize("file", ["config.json", "1_Pooling/config.json", "sentence_bert_config.json"])
 def test_files_that_are_no_json_objects(file: str, text: str, folder: Path) -> None:

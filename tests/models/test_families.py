@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import attnlib
 from attnlib import models
+from attnlib.models import bert, mpnet
 
 from . import folders
 
@@ -32,12 +33,12 @@ def assert_close(found: Array, wanted: Array, tolerance: float = 5e-6) -> None:
     assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "mpnet"])
 def test_a_family(family: str, tmp_path: Path) -> None:
     model = folders.make(tmp_path / "model", family)
     encoder = models.load(model.write())
     assert encoder.dimension == folders.HIDDEN
-    assert encoder.max_length == (18 if family == "roberta" else 20)
+    assert encoder.max_length == (18 if family in ("roberta", "mpnet") else 20)
     assert_close(encoder.encode(folders.TEXTS), normalised(means(model)))
     assert_close(encoder.encode(folders.TEXTS, normalize=False), means(model))
 
@@ -148,8 +149,9 @@ def test_computing_in_bfloat16_is_near(tmp_path: Path) -> None:
     assert_close(exact, normalised(means(model)), 8 * 2**-23)
 
 
-def test_bits_do_not_depend_on_batches_or_threads(tmp_path: Path) -> None:
-    encoder = models.load(folders.make(tmp_path / "model").write())
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_bits_do_not_depend_on_batches_or_threads(family: str, tmp_path: Path) -> None:
+    encoder = models.load(folders.make(tmp_path / "model", family).write())
     wanted = encoder.encode(folders.TEXTS)
     for batch_tokens in (1, 9, 30, 10**9):
         np.testing.assert_array_equal(encoder.encode(folders.TEXTS, batch_tokens=batch_tokens), wanted)
@@ -211,6 +213,18 @@ def test_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
     encoder.encode(folders.TEXTS, show_progress=True)
     assert "7/7" in capfd.readouterr().err
+
+
+def test_the_buckets_of_mpnet(tmp_path: Path) -> None:
+    """Distances that the texts above do not have."""
+    config = bert.BertConfig(13, 8, 1, 2, 8, "gelu", 1e-5, 600)
+    model = mpnet.MPNetModel(config)
+    table = model.relative_attention_bias.value
+    bias = model._bias(300)
+    for i, j in ((0, 0), (0, 299), (299, 0), (150, 150), (20, 97), (97, 20), (5, 6), (200, 192), (100, 188)):
+        np.testing.assert_array_equal(bias[:, i, j], table[folders.bucket(j - i)])
+    wanted = [folders.bucket(j) for j in range(300)]
+    np.testing.assert_array_equal(bias[:, 0], table[wanted].T)
 
 
 def test_prompt_and_lower_case(tmp_path: Path) -> None:

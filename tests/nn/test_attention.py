@@ -99,6 +99,15 @@ def test_masks(rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
     assert_close(layer(x, causal=True, key_lengths=lengths), wanted)
 
 
+def test_bias(rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
+    layer = nn.MultiheadAttention(16, 4)
+    oracle = twins(layer, torch.nn.MultiheadAttention(16, 4, batch_first=True))
+    x = rng.standard_normal((3, 7, 16)).astype(np.float32)
+    bias = rng.standard_normal((3, 4, 7, 7)).astype(np.float32)
+    wanted, _ = oracle(*wide(x, x, x), attn_mask=torch.from_numpy(bias.reshape(12, 7, 7)).double())
+    assert_close(layer(x, bias=bias), wanted)
+
+
 def test_causal_cross_attention_ends_at_the_last_key(
     rng: np.random.Generator, twins: Any, assert_close: Any
 ) -> None:
@@ -112,16 +121,20 @@ def test_causal_cross_attention_ends_at_the_last_key(
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_packed_sequences_have_the_bits_of_padded_ones(causal: bool, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_packed_sequences_have_the_bits_of_padded_ones(
+    causal: bool, biased: bool, rng: np.random.Generator
+) -> None:
     layer = nn.MultiheadAttention(16, 4, rng=rng)
-    lengths = [5, 1, 0, 33, 7]
+    lengths = [5, 1, 0, 33, 7, 7, 7]
     cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
     x = rng.standard_normal((sum(lengths), 16)).astype(np.float32)
     padded = rng.standard_normal((len(lengths), max(lengths), 16)).astype(np.float32)
     for row, (start, stop) in enumerate(itertools.pairwise(cu_seqlens)):
         padded[row, : stop - start] = x[start:stop]
-    packed = layer(x, causal=causal, cu_seqlens=cu_seqlens, residual=x)
-    batch = layer(padded, causal=causal, key_lengths=lengths, residual=padded)
+    bias = rng.standard_normal((4, 33, 33)).astype(np.float32) if biased else None
+    packed = layer(x, bias=bias, causal=causal, cu_seqlens=cu_seqlens, residual=x)
+    batch = layer(padded, bias=bias, causal=causal, key_lengths=lengths, residual=padded)
     for row, (start, stop) in enumerate(itertools.pairwise(cu_seqlens)):
         np.testing.assert_array_equal(packed[start:stop], batch[row, : stop - start])
 
@@ -154,6 +167,12 @@ def test_refuses() -> None:
         layer(x, cu_seqlens=np.array([0, 3]))
     with pytest.raises(ValueError, match="do not go with cu_seqlens"):
         layer(x[0], cu_seqlens=np.array([0, 3]), key_lengths=[3])
+    for offsets in ([], [0], [0, 4], [1, 3], [0, 2, 1, 3], [[0, 3]]):
+        for bias in (None, np.zeros((2, 4, 4), np.float32)):
+            with pytest.raises((TypeError, ValueError), match="cu_seqlens"):
+                layer(x[0], cu_seqlens=np.array(offsets), bias=bias)
+    with pytest.raises(ValueError, match="bias"):
+        layer(x[0], cu_seqlens=np.array([0, 3]), bias=np.zeros((2, 2, 2), np.float32))
     with pytest.raises(TypeError, match="mask"):
         layer(x, mask=np.zeros((3, 3), np.float32))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="key_lengths"):
