@@ -54,7 +54,7 @@ float fma_steps(long steps) {
   return total[0];
 }
 
-/* Read `count` floats in order, eight registers at a time, and a few pages ahead by prefetch. */
+/* Read `count` floats in order into eight independent sums; the hardware's prefetcher runs ahead by itself. */
 float read_floats(const float* data, long count) {
   enum { LANES = BYTES / sizeof(float), REGISTERS = 8, STEP = LANES * REGISTERS };
   vector sum[REGISTERS];

@@ -27,7 +27,17 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     compiler = sysconfig.get_config_var("CXX") or "g++"
     for command in (
         [sys.executable, "-m", "cython", "-3", "--cplus", "-I", package_parent, "-o", generated, SOURCE],
-        [*compiler.split(), "-O1", "-shared", "-fPIC", "-w", f"-I{sysconfig.get_path('include')}", generated, "-o", target],
+        [
+            *compiler.split(),
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-w",
+            f"-I{sysconfig.get_path('include')}",
+            generated,
+            "-o",
+            target,
+        ],
     ):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

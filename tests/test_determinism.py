@@ -13,7 +13,7 @@ from cases import BATCHED, CASES, Case
 import attnlib as al
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-by_threads = pytest.mark.parametrize("threads", [1, 2, 3])
+THREADS = (1, 2, 3)
 
 
 @by_dtype
@@ -101,30 +101,26 @@ def in_dtype(options: dict[str, Any], dtype: Any) -> dict[str, Any]:
     return {name: x.astype(dtype) if isinstance(x, np.ndarray) else x for name, x in options.items()}
 
 
-@by_threads
 @by_options
 @by_dtype
 @pytest.mark.parametrize("queries", [1, 3, 40, 140])
 def test_padding(
-    queries: int, dtype: np.dtype[Any], options: dict[str, Any], threads: int, rng: np.random.Generator
+    queries: int, dtype: np.dtype[Any], options: dict[str, Any], rng: np.random.Generator
 ) -> None:
     """Keys padded with NaN, garbage or nothing; a short batch padded to a long one."""
     options = in_dtype(options, dtype)
     lengths = (1, 17, 64, 130, 200)
     query, key, value = make_qkv(rng, (5,), queries=queries, keys=200, dtype=dtype)
     results = []
-    with al.num_threads(threads):
-        for garbage in (None, np.nan, 1e4):
-            for n, length in enumerate(lengths):
-                if garbage is not None:
-                    key[n, :, length:] = value[n, :, length:] = garbage
-            results.append(al.attention(query, key, value, key_lengths=lengths, **options))
+    for threads, garbage in zip(THREADS, (1.0, np.nan, 1e4), strict=True):
         for n, length in enumerate(lengths):
-            trimmed = al.attention(
-                query[n : n + 1], key[n : n + 1, :, :length], value[n : n + 1, :, :length], **options
-            )
-            for result in results:
-                assert same_bits(result[n : n + 1], trimmed), f"length {length}"
+            key[n, :, length:] = value[n, :, length:] = garbage
+        with al.num_threads(threads):
+            results.append(al.attention(query, key, value, key_lengths=lengths, **options))
+    for n, length in enumerate(lengths):
+        trimmed = al.attention(query[[n]], key[[n], :, :length], value[[n], :, :length], **options)
+        for result in results:
+            assert same_bits(result[[n]], trimmed), f"length {length}"
 
 
 @by_dtype
@@ -142,12 +138,9 @@ def test_padding_of_a_long_cache(queries: int, dtype: np.dtype[Any], rng: np.ran
                 assert same_bits(together[n : n + 1], alone), f"length {length}"
 
 
-@by_threads
 @by_options
 @by_dtype
-def test_varlen_and_padded(
-    dtype: np.dtype[Any], options: dict[str, Any], threads: int, rng: np.random.Generator
-) -> None:
+def test_varlen_and_padded(dtype: np.dtype[Any], options: dict[str, Any], rng: np.random.Generator) -> None:
     """Self-attention of packed sequences and of each trimmed from a padded batch."""
     options = in_dtype(options, dtype)
     lengths = np.array([100, 33, 0, 64, 1, 140, 2])
@@ -157,15 +150,14 @@ def test_varlen_and_padded(
     for n, length in enumerate(lengths):
         for target, source in zip(padded, packed, strict=True):
             target[n, :, :length] = source[offsets[n] : offsets[n + 1]].swapaxes(0, 1)
-    with al.num_threads(threads):
-        result, lse = al.attention_varlen(*packed, offsets, return_lse=True, **options)
+    for threads in THREADS:
+        with al.num_threads(threads):
+            result, lse = al.attention_varlen(*packed, offsets, return_lse=True, **options)
         for n, length in enumerate(lengths):
-            parts = (x[n : n + 1, :, :length] for x in padded)
-            alone, alone_lse = al.attention(*parts, return_lse=True, **options)
-            assert same_bits(result[offsets[n] : offsets[n + 1]].swapaxes(0, 1)[None], alone), (
-                f"length {length}"
-            )
-            assert same_bits(lse[offsets[n] : offsets[n + 1]].T[None], alone_lse), f"length {length}"
+            alone, alone_lse = al.attention(*(x[[n], :, :length] for x in padded), return_lse=True, **options)
+            rows = slice(offsets[n], offsets[n + 1])
+            assert same_bits(result[rows].swapaxes(0, 1)[None], alone), f"length {length}"
+            assert same_bits(lse[rows].T[None], alone_lse), f"length {length}"
 
 
 @by_dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from conftest import RunPython
+from processes import RunPython
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM from /proc")
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import RunPython
+from processes import RunPython
 
 import attnlib as al
 
@@ -111,7 +111,16 @@ def test_packed_weights_travel_between_rungs(run_python: RunPython, tmp_path: Pa
 def test_operations(rung: str, tmp_path: Path) -> None:
     """The operation tests once more, in a process that runs on another rung."""
     suite = [TESTS / "ops", TESTS / "test_determinism.py", TESTS / "test_properties.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, suite)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--maxfail=20",
+        "-p",
+        "no:cacheprovider",
+        *map(str, suite),
+    ]
     result = subprocess.run(
         command,
         cwd=tmp_path,

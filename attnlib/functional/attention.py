@@ -103,7 +103,7 @@ def attention(
     float64 for float64. Memory beyond the results is O(threads). One plan serves every shape: rows of queries are
     independent of each other, and each adds up its keys in order; the bits of a row depend on its own query, the keys
     it may see and their positions, and the instruction set, not on Sq, the batch, padding or threads. NaN and inf in
-    keys and values that no query may attend to never reach the result.
+    keys and values reach only the queries that may attend to them.
 
     Examples
     --------

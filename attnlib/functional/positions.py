@@ -27,7 +27,7 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     for name, known in _DTYPES.items():
         # None, to NumPy, equals float64.
         if dtype is not None and dtype in (name, known):
-            return known
+            return _DTYPES[name]
     raise TypeError(f"sinusoidal_encoding: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
 
 

@@ -23,9 +23,8 @@ ATTNLIB_INLINE void map_rows(const ActivationRows& rows, Function function) {
 template <class T, Activation kind>
 static void activate_rows(const ActivationRows& rows) noexcept {
   using C = compute_type<T>;
-  map_rows<T>(rows, [](vec<C> x, std::int64_t, std::int64_t, int) __attribute__((always_inline)) {
-    return activate<C>(kind, x);
-  });
+  map_rows<T>(rows, [](vec<C> x, std::int64_t, std::int64_t, int)
+                        __attribute__((always_inline)) { return activate<C>(kind, x); });
 }
 
 template <class T>
@@ -36,15 +35,18 @@ static void swiglu(const ActivationRows& rows) noexcept {
   });
 }
 
-#define ATTNLIB_ROW(kind)                                                            \
-  {                                                                                  \
-    activate_rows<float, Activation::kind>, activate_rows<double, Activation::kind>, \
-        activate_rows<float16, Activation::kind>, activate_rows<bfloat16, Activation::kind> \
-  }
+#define ATTNLIB_ROW(kind)                                                           \
+  {activate_rows<float, Activation::kind>, activate_rows<double, Activation::kind>, \
+   activate_rows<float16, Activation::kind>, activate_rows<bfloat16, Activation::kind>}
 
 extern const ActivationKernels activation_kernels;
 extern constinit const ActivationKernels activation_kernels = {
-    {{}, ATTNLIB_ROW(relu), ATTNLIB_ROW(gelu), ATTNLIB_ROW(gelu_tanh), ATTNLIB_ROW(silu), ATTNLIB_ROW(tanh),
+    {{},
+     ATTNLIB_ROW(relu),
+     ATTNLIB_ROW(gelu),
+     ATTNLIB_ROW(gelu_tanh),
+     ATTNLIB_ROW(silu),
+     ATTNLIB_ROW(tanh),
      ATTNLIB_ROW(sigmoid)},
     {swiglu<float>, swiglu<double>, swiglu<float16>, swiglu<bfloat16>},
 };

@@ -54,14 +54,14 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
                      const Workspace<C>& workspace) {
   const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
   const std::int64_t last = block.end < tile.highest ? block.end : tile.highest;
-  if (first >= last) return {0, 0, false};
+  if (first >= last) return {0, 0, 0, false};
   multiply_scores<C>(block.keys + (first - block.begin) * block.key_stride, block.key_stride, last - first, tile.query,
                      task.head_size, workspace.scores);
   const bool unmodified = task.mask == nullptr && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
   if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to)
-    return {static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), false};
+    return {static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), 0, false};
   KeyRange range = modify_scores<T>(task, tile, first, static_cast<int>(last - first), workspace);
-  // modify_scores counts from `first`; the scores of the range move to where they are expected, its first row.
+  // modify_scores counts from `first`, the range from the block's begin.
   range.shift = range.first;
   range.first += static_cast<int>(first - block.begin);
   range.last += static_cast<int>(first - block.begin);
@@ -76,13 +76,10 @@ void add_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<C>
   vec<C> correction[tile_vectors];
   exponentiate<C>(scores, count, tile, correction);
   const C* values = block.values + range.first * block.value_stride;
-  std::int64_t value_stride = block.value_stride;
-  if (range.has_gaps) {
-    values = without_unseen_rows<C>(values, value_stride, task.value_size, workspace.seen + range.shift, count,
-                                    workspace.seen_values);
-    value_stride = task.value_size;
-  }
-  multiply_values<C>(values, value_stride, count, scores, task.value_size, correction, tile.accumulated);
+  if (range.has_removed && !all_finite<C>(values, block.value_stride, count, task.value_size))
+    multiply_seen_values<C>(values, block.value_stride, count, scores, task.value_size, correction, tile.accumulated);
+  else
+    multiply_values<C>(values, block.value_stride, count, scores, task.value_size, correction, tile.accumulated);
 }
 
 template <class T>

@@ -19,8 +19,8 @@
 // order, and the blocks in order from key 0, rescaled in between. Rows never meet; blocks that a row may not see leave it
 // as it was, to the bit (they multiply by 2^0 and add 0). So bits depend on the row's own keys, and on nothing else.
 //
-// Removed keys. S is replaced by -inf whatever it was, so P is exactly 0; value rows that no row of the tile sees are
-// left out or read as zeros, so NaN or inf in them stays there.
+// Removed keys. S is replaced by -inf whatever it was, so P is exactly 0; where a block has removed keys and its values
+// are not all finite, a weight of 0 takes nothing. So NaN or inf in keys and values reaches only the rows that see them.
 #pragma once
 
 #include <cstdint>

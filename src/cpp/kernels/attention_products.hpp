@@ -104,5 +104,34 @@ void multiply_values(const C* values, std::int64_t value_stride, int count, cons
               accumulated + d * tile_rows<C>);
 }
 
+// Whether no value is NaN or infinite: such a one times 0 is NaN, and so is then the sum.
+template <class C>
+bool all_finite(const C* values, std::int64_t value_stride, int count, std::int64_t value_size) {
+  vec<C> sum = zero<C>();
+  for (int key = 0; key < count; ++key, values += value_stride) {
+    std::int64_t d = 0;
+    for (; d + lanes<C> <= value_size; d += lanes<C>) sum = fma(load(values + d), zero<C>(), sum);
+    if (d < value_size) sum = fma(load_partial(values + d, static_cast<int>(value_size - d)), zero<C>(), sum);
+  }
+  return !any<C>(sum != zero<C>());
+}
+
+// multiply_values for values that are not all finite: a row whose weight is 0 takes nothing, where 0 * NaN would be NaN.
+template <class C>
+void multiply_seen_values(const C* values, std::int64_t value_stride, int count, const C* weights,
+                          std::int64_t value_size, const vec<C>* correction, C* accumulated) {
+  for (std::int64_t d = 0; d < value_size; ++d) {
+    for (int v = 0; v < tile_vectors; ++v) {
+      vec<C> sum = zero<C>();
+      for (int key = 0; key < count; ++key) {
+        const vec<C> weight = load(weights + key * tile_rows<C> + v * lanes<C>);
+        sum = weight == zero<C>() ? sum : fma(broadcast<C>(values[key * value_stride + d]), weight, sum);
+      }
+      C* place = accumulated + d * tile_rows<C> + v * lanes<C>;
+      store(place, fma(load(place), correction[v], sum));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA

@@ -7,8 +7,8 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// Soft cap, bias, ALiBi and removal, on the scores of `count` keys from key `first` on, in place. Returns the keys that
-// some row of the tile still sees (counted from `first`) and notes them in workspace.seen.
+// Soft cap, bias, ALiBi and removal, on the scores of `count` keys from key `first` on, in place. Returns the keys from
+// the first to the last that some row of the tile still sees, counted from `first`.
 template <class T, class C = compute_type<T>>
 KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t first, int count,
                        const Workspace<C>& workspace) {
@@ -58,8 +58,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
         static_cast<C>(task.query_offset + tile.query_of[row] - first);
   }
 
-  KeyRange range{count, 0, false};
-  int seen_keys = 0;
+  KeyRange range{count, 0, 0, true};
   for (int key = 0; key < count; ++key) {
     mask_vec<C> seen_by_any{};
 #pragma GCC unroll 2
@@ -81,14 +80,10 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
       store(place, seen ? score : broadcast<C>(-infinity));
       seen_by_any = seen_by_any | seen;
     }
-    const bool is_seen = any<C>(seen_by_any);
-    workspace.seen[key] = is_seen ? 1 : 0;
-    if (!is_seen) continue;
+    if (!any<C>(seen_by_any)) continue;
     if (range.first > key) range.first = key;
     range.last = key + 1;
-    ++seen_keys;
   }
-  range.has_gaps = range.last - range.first > seen_keys;
   return range;
 }
 
@@ -121,16 +116,6 @@ void exponentiate(C* scores, int count, const Tile<C>& tile, vec<C>* correction)
     }
     store(tile.sum + v * lanes<C>, fma(load(tile.sum + v * lanes<C>), correction[v], sum));
   }
-}
-
-// The value rows with zeros for those that no row sees: 0 * NaN must not reach the sum.
-template <class C>
-const C* without_unseen_rows(const C* values, std::int64_t stride, std::int64_t width, const unsigned char* seen,
-                             int count, C* target) {
-  for (int key = 0; key < count; ++key)
-    for (std::int64_t d = 0; d < width; ++d)
-      target[key * width + d] = seen[key] != 0 ? values[key * stride + d] : C{0};
-  return target;
 }
 
 }  // namespace

@@ -27,12 +27,12 @@ struct Tile {
   C* sum;          // [tile_rows]
 };
 
-// Keys of a block that some row sees, counted from the block's begin; `shift` is the row of the scores that belongs to
-// the first of them. With gaps, some in between are seen by none.
+// Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin; `shift` is
+// the row of the scores that belongs to the first of them. `has_removed`: not every row sees all of them.
 struct KeyRange {
   int first, last;
-  bool has_gaps;
-  int shift = 0;
+  int shift;
+  bool has_removed;
 };
 
 template <class C>
@@ -43,8 +43,6 @@ struct Workspace {
   C* mask;         // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
   C* keys;         // [key_block][head_size]
   C* values;       // [key_block][value_size]
-  C* seen_values;  // [key_block][value_size]
-  unsigned char* seen;  // [key_block]
 };
 
 template <class C>
@@ -61,7 +59,7 @@ constexpr std::int64_t rounded(std::int64_t elements) {
 template <class C>
 constexpr std::int64_t scratch_elements(std::int64_t head_size, std::int64_t value_size) {
   return attention_tiles_per_task * tile_elements<C>(head_size, value_size) + 3 * key_block * tile_rows<C> +
-         rounded<C>(key_block * head_size) + 2 * rounded<C>(key_block * value_size) + rounded<C>(key_block);
+         rounded<C>(key_block * head_size) + rounded<C>(key_block * value_size);
 }
 
 template <class C>
@@ -73,8 +71,6 @@ Workspace<C> divide_scratch(const AttentionTask& task) {
   w.mask = w.bias + key_block * tile_rows<C>;
   w.keys = w.mask + key_block * tile_rows<C>;
   w.values = w.keys + rounded<C>(key_block * task.head_size);
-  w.seen_values = w.values + rounded<C>(key_block * task.value_size);
-  w.seen = reinterpret_cast<unsigned char*>(w.seen_values + rounded<C>(key_block * task.value_size));
   return w;
 }
 

@@ -29,9 +29,8 @@ static const compute_type<T>* stage_row(const T* x, const T* residual, compute_t
 template <class C>
 static C row_sum(const C* row, std::int64_t n) noexcept {
   vec<C> chain[row_chains] = {};
-  for_each_vector<C>(n, [&](std::int64_t i, int count, int k) __attribute__((always_inline)) {
-    chain[k] += load_lanes(row + i, count);
-  });
+  for_each_vector<C>(n, [&](std::int64_t i, int count, int k)
+                            __attribute__((always_inline)) { chain[k] += load_lanes(row + i, count); });
   return sum_chains<C>(chain);
 }
 
@@ -67,9 +66,8 @@ static void write_row(const compute_type<T>* row, compute_type<T> centre, comput
       store_lanes(out + i, normed(i, count) + load_lanes(bias + i, count), count);
     });
   else
-    for_each_vector<C>(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      store_lanes(out + i, normed(i, count), count);
-    });
+    for_each_vector<C>(n, [&](std::int64_t i, int count, int)
+                              __attribute__((always_inline)) { store_lanes(out + i, normed(i, count), count); });
 }
 
 template <class T, bool centred>

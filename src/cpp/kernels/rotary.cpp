@@ -39,8 +39,8 @@ static void turn_pairs(const T* x, const T* cosine, const T* sine, T* out, std::
     const int rest = 2 * count - head;
     const vec<C> a = load_lanes(x + 2 * i, head);
     const vec<C> b = rest == 0 ? zero<C>() : load_lanes(x + 2 * i + width, rest);
-    const Planes<C> turned = turn<C>({pick_lanes<C>(a, b, even), pick_lanes<C>(a, b, even + 1)}, load_lanes(cosine + i, count),
-                                     load_lanes(sine + i, count));
+    const Planes<C> turned = turn<C>({pick_lanes<C>(a, b, even), pick_lanes<C>(a, b, even + 1)},
+                                     load_lanes(cosine + i, count), load_lanes(sine + i, count));
     store_lanes(out + 2 * i, pick_lanes<C>(turned.first, turned.second, low), head);
     if (rest != 0) store_lanes(out + 2 * i + width, pick_lanes<C>(turned.first, turned.second, low + width / 2), rest);
   });

@@ -4,8 +4,8 @@
 //
 // Three passes over a row, which stays in the first or second level of the cache between them: the maximum; the
 // exponentials, each computed once and kept, with their sum; the scaling. (An online softmax would save the first pass
-// over memory that is in the cache already, and pay a second exponential for it.) float16 and bfloat16 rows are widened
-// to float32 by the first pass and rounded once, at the end.
+// over memory that is in the cache already, and pay a second exponential for it.) The first pass also widens float16
+// and bfloat16 rows to float32, which are rounded once, at the end, and puts -inf where the mask is false.
 //
 // Error: e^x is within 1.5 ULP, the sum of n terms runs in 4 * lanes chains, so that a result is within
 // (4 + n / (4 * lanes)) eps of its value, relatively; x_i - m adds eps |x_i - m|.
@@ -22,9 +22,9 @@ namespace attnlib {
 // Rows of one array, each contiguous. Strides count elements, from a row to the next.
 struct SoftmaxRows {
   const void* x;
-  void* out;             // may be x itself
-  const bool* mask;      // true: takes part; nullptr: all do (always so for log_softmax)
-  void* scratch;         // n elements of the compute type, for float16 and bfloat16
+  void* out;         // may be x itself
+  const bool* mask;  // true: takes part; nullptr: all do (always so for log_softmax)
+  void* scratch;     // n elements of the compute type, for float16 and bfloat16
   std::int64_t x_stride;
   std::int64_t out_stride;
   std::int64_t mask_stride;

@@ -26,9 +26,7 @@ struct Geometry {
   }
 
   // Whether a (B, S, ...) argument serves this x.
-  bool matches(const Shape& shape) const {
-    return (shape[0] == batches || shape[0] == 1) && shape[1] == length;
-  }
+  bool matches(const Shape& shape) const { return (shape[0] == batches || shape[0] == 1) && shape[1] == length; }
 };
 
 void check_positions(const StridedView<const std::int64_t>& positions, const Geometry& x, const Shape& x_shape,
@@ -77,9 +75,9 @@ void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorVi
   constexpr double nanoseconds_per_element = 0.15;
   const int threads = threads_for(nanoseconds_per_element * static_cast<double>(x.size()));
   constexpr std::int64_t elements_per_task = 16384;
-  const std::int64_t block =
-      threads > 1 ? std::clamp<std::int64_t>(elements_per_task / geometry.features, 1, geometry.length)
-                  : geometry.length;
+  const std::int64_t block = threads > 1
+                                 ? std::clamp<std::int64_t>(elements_per_task / geometry.features, 1, geometry.length)
+                                 : geometry.length;
   const std::int64_t blocks = (geometry.length + block - 1) / block;
   const std::int64_t heads = geometry.batches * geometry.heads;
   const std::int64_t heads_per_task =
@@ -93,7 +91,7 @@ void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorVi
     const std::int64_t first_head = task / blocks * heads_per_task;
     for (std::int64_t head = first_head; head < std::min(first_head + heads_per_task, heads); ++head) {
       const std::int64_t batch = head / geometry.heads;
-      std::int64_t table_row = picked || positions == nullptr ? first : 0;  // in rows of the tables
+      const std::int64_t table_row = picked || positions == nullptr ? first : 0;  // in rows of the tables
       std::int64_t cos_offset = 0, sin_offset = 0;
       if (picked && cos.shape[0] != 1) {
         cos_offset = batch * cos.strides[0];

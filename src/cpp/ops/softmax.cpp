@@ -119,8 +119,7 @@ void run(const std::string& operation, SoftmaxKernel kernel, const TensorView& x
          const TensorView& out) {
   axis = checked_axis(operation, axis, x);
   Shape mask_strides = x.strides;
-  if (mask != nullptr)
-    mask_strides = broadcast_strides(mask->shape, mask->strides, x.shape, operation + ": mask");
+  if (mask != nullptr) mask_strides = broadcast_strides(mask->shape, mask->strides, x.shape, operation + ": mask");
   const Call call = {
       .kernel = kernel,
       .x = x,
@@ -132,9 +131,9 @@ void run(const std::string& operation, SoftmaxKernel kernel, const TensorView& x
       .out_step = x.shape[axis] == 1 ? 1 : out.strides[axis],
       .mask_step = mask == nullptr ? 1 : mask_strides[axis],
   };
-  const RowWalk<3> walk(
-      moved_last(x.shape, axis),
-      {moved_last(x.strides, axis), moved_last(out.strides, axis), moved_last(mask_strides, axis)}, x.rank() - 1);
+  const RowWalk<3> walk(moved_last(x.shape, axis),
+                        {moved_last(x.strides, axis), moved_last(out.strides, axis), moved_last(mask_strides, axis)},
+                        x.rank() - 1);
   const std::int64_t rows = walk.rows();
   if (rows == 0 || call.n == 0) return;
   constexpr double nanoseconds_per_element = 0.3;

@@ -6,9 +6,9 @@
 namespace attnlib {
 
 // out = (x - mean) / sqrt(var + eps) * weight + bias over the last axis, of x + residual if there is a residual.
-// weight and bias (n,) and residual (broadcast to x's shape, its last axis not) may be null; all arrays are of one dtype
-// and contiguous along the last axis. `out` has x's shape and shares no memory with the inputs, or is x or residual.
-// std::invalid_argument for shapes that do not fit, a 0-d x and an eps that is negative or NaN.
+// weight and bias (n,) and residual (broadcast to x's shape, its last axis not) may be null; all arrays are of one
+// dtype and contiguous along the last axis. `out` has x's shape and shares no memory with the inputs, or is x or
+// residual. std::invalid_argument for shapes that do not fit, a 0-d x and an eps that is negative or NaN.
 void layer_norm(const TensorView& x, const TensorView* weight, const TensorView* bias, double eps,
                 const TensorView* residual, const TensorView& out);
 

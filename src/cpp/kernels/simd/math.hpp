@@ -20,7 +20,7 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
 // 2^x for x <= 0 (attention's weights: x is a score less its row's maximum). At most 1.5 ULP; exactly 1 at 0 and
 // exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
 ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
-  constexpr float fit[] = {0x1.00000002614ffp+0f, 0x1.62e430c7e91afp-1f, 0x1.ebfbdadcb136fp-3f, 0x1.c6aed4b95c606p-5f,
+  constexpr float fit[] = {0x1.00000002614ffp+0f, 0x1.62e430c7e91afp-1f,  0x1.ebfbdadcb136fp-3f, 0x1.c6aed4b95c606p-5f,
                            0x1.3b2dbbc0aa7a3p-7f, 0x1.5f456a867c735p-10f, 0x1.41d333a1fbff9p-13f};
   x = max(broadcast<float>(-160.0f), x);
   const vec<float> whole = round_to_integer(x);
@@ -84,8 +84,8 @@ ATTNLIB_INLINE vec<double> scaled_exp(vec<double> rest, vec<double> whole) {
   return scale_by_power(polynomial(fit, rest), whole);
 }
 
-// e^x for x <= 0: at most 1.1 ULP (1.4 without FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right for
-// positive x, too, as far as the result is finite.
+// e^x for x <= 0: at most 1.1 ULP (1.4 without FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right
+// for positive x, too, as far as the result is finite.
 template <class C>
 ATTNLIB_INLINE vec<C> exp_nonpositive(vec<C> x) {
   x = max(broadcast<C>(sizeof(C) == 4 ? C{-110} : C{-760}), x);
@@ -109,14 +109,15 @@ ATTNLIB_INLINE vec<C> exp_of_product(vec<C> a, vec<C> b) {
 
 // tanh(x) / x - 1 over x^2, for |x| <= 0.625.
 ATTNLIB_INLINE vec<float> tanh_near_zero(vec<float> square) {
-  constexpr float fit[] = {-0x1.555524794b19dp-2f, 0x1.1105807f0eae3p-3f, -0x1.b8153ec866064p-5f,
-                           0x1.515cdd5c9b959p-6f, -0x1.72eedba75c71dp-8f};
+  constexpr float fit[] = {-0x1.555524794b19dp-2f, 0x1.1105807f0eae3p-3f, -0x1.b8153ec866064p-5f, 0x1.515cdd5c9b959p-6f,
+                           -0x1.72eedba75c71dp-8f};
   return polynomial(fit, square);
 }
 ATTNLIB_INLINE vec<double> tanh_near_zero(vec<double> square) {
-  constexpr double fit[] = {-0x1.55555555554d5p-2, 0x1.111111110963ep-3,   -0x1.ba1ba1b4565d4p-5,  0x1.664f47632ec87p-6,
-                            -0x1.226e143b7061dp-7, 0x1.d6cef3e7666fdp-9,   -0x1.7d66d81cb8faap-10, 0x1.335bca60f9a64p-11,
-                            -0x1.df0b76a3aa25bp-13, 0x1.42f95ed6b0b7cp-14, -0x1.0c98a3109fdb5p-16};
+  constexpr double fit[] = {-0x1.55555555554d5p-2,  0x1.111111110963ep-3,  -0x1.ba1ba1b4565d4p-5,
+                            0x1.664f47632ec87p-6,   -0x1.226e143b7061dp-7, 0x1.d6cef3e7666fdp-9,
+                            -0x1.7d66d81cb8faap-10, 0x1.335bca60f9a64p-11, -0x1.df0b76a3aa25bp-13,
+                            0x1.42f95ed6b0b7cp-14,  -0x1.0c98a3109fdb5p-16};
   return polynomial(fit, square);
 }
 
@@ -145,28 +146,30 @@ ATTNLIB_INLINE vec<C> sigmoid(vec<C> x) {
   return (x < zero<C>() ? small : one) / (one + small);
 }
 
-// Phi(-t) e^(t^2 / 2) / u over u - 1/2, where u = 1 / (1 + mills_scale t): smooth for all t >= 0, after W. J. Cody's idea
-// of separating the exponential. The variable is centred, or the terms would cancel.
+// Phi(-t) e^(t^2 / 2) / u over u - 1/2, where u = 1 / (1 + mills_scale t): smooth for all t >= 0, after W. J. Cody's
+// idea of separating the exponential. The variable is centred, or the terms would cancel.
 template <class C>
 inline constexpr C mills_scale = sizeof(C) == 4 ? static_cast<C>(0.375) : static_cast<C>(0.25);
 ATTNLIB_INLINE vec<float> mills_ratio(vec<float> centred) {
-  constexpr float fit[] = {0x1.129e60655509dp-2f,  0x1.626a2d81479f9p-2f,  0x1.fd59f9b4ccb0fp-3f, 0x1.67654f2021483p-6f,
-                           -0x1.a4314b72665cfp-4f, -0x1.3f83c8782982dp-6f, 0x1.07582526b7194p-4f,
-                           -0x1.8c24d06f46e59p-9f, -0x1.453a65bc86191p-5f, 0x1.50ab625d0618bp-6f};
+  constexpr float fit[] = {0x1.129e60655509dp-2f, 0x1.626a2d81479f9p-2f,  0x1.fd59f9b4ccb0fp-3f,
+                           0x1.67654f2021483p-6f, -0x1.a4314b72665cfp-4f, -0x1.3f83c8782982dp-6f,
+                           0x1.07582526b7194p-4f, -0x1.8c24d06f46e59p-9f, -0x1.453a65bc86191p-5f,
+                           0x1.50ab625d0618bp-6f};
   return polynomial(fit, centred);
 }
 ATTNLIB_INLINE vec<double> mills_ratio(vec<double> centred) {
   constexpr double fit[] = {
-      0x1.82b4bb8c94dcep-3,  0x1.373e3a893c27ep-2,  0x1.8c6dbf2cfc349p-2,   0x1.7dff2bff69747p-2,  0x1.eec4cc3e3f6e6p-3,
-      0x1.ee2760ffd3339p-5,  -0x1.c81719c49ed47p-5, -0x1.ab825ebf37081p-5,  0x1.17a4a3304637ep-7,  0x1.e4a3e8cf184a2p-6,
-      -0x1.000c6bedb1852p-11, -0x1.26cc58a4de29ep-6, 0x1.7f828666136e0p-11, 0x1.8cec6df10411fp-7,  -0x1.4e921499f2cb1p-9,
-      -0x1.0fabe76bc3fdcp-7, 0x1.170982c55d0c6p-8,  0x1.38a6a1d1a4753p-8,   -0x1.33effa3a59162p-8, -0x1.39067deb5ed98p-10,
+      0x1.82b4bb8c94dcep-3,  0x1.373e3a893c27ep-2,  0x1.8c6dbf2cfc349p-2,   0x1.7dff2bff69747p-2,
+      0x1.eec4cc3e3f6e6p-3,  0x1.ee2760ffd3339p-5,  -0x1.c81719c49ed47p-5,  -0x1.ab825ebf37081p-5,
+      0x1.17a4a3304637ep-7,  0x1.e4a3e8cf184a2p-6,  -0x1.000c6bedb1852p-11, -0x1.26cc58a4de29ep-6,
+      0x1.7f828666136e0p-11, 0x1.8cec6df10411fp-7,  -0x1.4e921499f2cb1p-9,  -0x1.0fabe76bc3fdcp-7,
+      0x1.170982c55d0c6p-8,  0x1.38a6a1d1a4753p-8,  -0x1.33effa3a59162p-8,  -0x1.39067deb5ed98p-10,
       0x1.6ed1623e56f1ep-9,  -0x1.acb9fb9a19878p-11};
   return polynomial(fit, centred);
 }
 
-// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most 5.5 ULP (double: 7.5), in the
-// lower tail too, where 1 + erf would cancel; without FMA x^2 / 2 ULP more there.
+// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most 5.5 ULP (double: 7.5), in
+// the lower tail too, where 1 + erf would cancel; without FMA x^2 / 2 ULP more there.
 template <class C>
 ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
   const vec<C> one = broadcast<C>(C{1});
@@ -177,8 +180,9 @@ ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
   return x > zero<C>() ? one - tail : tail;
 }
 
-// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most 6 ULP (double: 8) while Phi(x)
-// is a normal number, x > -12.9 (-37.5); without FMA x^2 / 2 ULP more for negative x. NaN at -inf, as x * Phi(x) is.
+// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most 6 ULP (double: 8) while
+// Phi(x) is a normal number, x > -12.9 (-37.5); without FMA x^2 / 2 ULP more for negative x. NaN at -inf, as x * Phi(x)
+// is.
 template <class C>
 ATTNLIB_INLINE vec<C> gelu(vec<C> x) {
   return x * normal_cdf<C>(x);

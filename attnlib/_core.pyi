@@ -1,0 +1,123 @@
+# The native module, as bindings/*.cpp define it. `python -m mypy.stubtest attnlib._core` and tests/test_stub.py
+# compare the two. What the functions mean is told where the public ones are: attnlib.functional, attnlib.runtime.
+
+from typing import Any, TypedDict, type_check_only
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+# A capsule; attnlib/cython_api.pyx unpacks it.
+_c_api: object
+
+@type_check_only
+class _BuildInfo(TypedDict):
+    compiler: str
+    build_type: str
+    openmp: int
+    cuda: bool
+
+class PackedWeight:
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def unpack(self) -> NDArray[Any]: ...
+    def __getstate__(self) -> tuple[NDArray[Any]]: ...
+    def __setstate__(self, arg0: tuple[NDArray[Any]], /) -> None: ...
+
+# Runtime
+
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def built_isas() -> list[str]: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def build_info() -> _BuildInfo: ...
+
+# Products
+
+def matmul(a: ArrayLike, b: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def linear(
+    x: ArrayLike,
+    weight: ArrayLike | PackedWeight,
+    bias: ArrayLike | None = None,
+    activation: str | None = None,
+    residual: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+def pack_weight(weight: ArrayLike, dtype: DTypeLike | None = None) -> PackedWeight: ...
+
+# Softmax, norms, activations, positions
+
+def softmax(
+    x: ArrayLike, axis: int = -1, mask: ArrayLike | None = None, out: NDArray[Any] | None = None
+) -> NDArray[Any]: ...
+def log_softmax(x: ArrayLike, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def layer_norm(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    residual: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+def rms_norm(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    eps: float = 1e-5,
+    residual: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+def relu(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def silu(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def tanh(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def sigmoid(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def gelu(x: ArrayLike, approximate: str = "none", out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def swiglu(gate: ArrayLike, up: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def rotary_embedding(
+    x: ArrayLike,
+    cos: ArrayLike,
+    sin: ArrayLike,
+    positions: ArrayLike | None = None,
+    interleaved: bool = False,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+
+# Attention: an array, or a tuple (out[, weights][, lse]).
+
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    mask: ArrayLike | None,
+    bias: ArrayLike | None,
+    causal: bool,
+    window: tuple[int | None, int | None] | None,
+    query_offset: ArrayLike | None,
+    key_lengths: ArrayLike | None,
+    scale: float | None,
+    softcap: float | None,
+    alibi_slopes: ArrayLike | None,
+    sinks: ArrayLike | None,
+    return_weights: bool,
+    return_lse: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def attention_varlen(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    cu_seqlens_q: ArrayLike,
+    cu_seqlens_k: ArrayLike | None,
+    causal: bool,
+    window: tuple[int | None, int | None] | None,
+    scale: float | None,
+    softcap: float | None,
+    alibi_slopes: ArrayLike | None,
+    sinks: ArrayLike | None,
+    return_lse: bool,
+    out: NDArray[Any] | None,
+) -> Any: ...
+def merge_attention(outs: ArrayLike, lses: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]: ...

@@ -1,0 +1,38 @@
+"""The libraries that are compared, one module each; attnlib is one of them."""
+
+from __future__ import annotations
+
+import importlib
+
+from engines.engine import Call, Engine
+
+__all__ = ["NAMES", "Call", "Engine", "Unavailable", "load"]
+
+# In the order of the table's columns.
+_MODULES = {
+    "attnlib": "engines.with_attnlib",
+    "NumPy": "engines.with_numpy",
+    "PyTorch": "engines.with_torch",
+    "ONNX Runtime": "engines.with_onnxruntime",
+}
+NAMES = tuple(_MODULES)
+
+
+class Unavailable(Exception):
+    """An engine is not installed."""
+
+
+def load(name: str, threads: int) -> Engine:
+    """Load an engine and have it use so many threads.
+
+    Raises
+    ------
+    Unavailable
+        If it is not installed.
+    """
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        raise Unavailable(f"{name}: {error}") from None
+    engine: Engine = module.ENGINE(threads)
+    return engine

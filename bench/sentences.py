@@ -1,0 +1,58 @@
+"""Texts and a model for the sentence benchmark, both from what is on the machine."""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import re
+from pathlib import Path
+
+__all__ = ["MODEL_VARIABLE", "model_folder", "sentences"]
+
+MODEL_VARIABLE = "ATTNLIB_TEST_MODELS"
+_MODEL = "all-MiniLM-L6-v2"
+
+
+def model_folder() -> Path:
+    """Find the sentence encoder.
+
+    It is the folder that ``ATTNLIB_TEST_MODELS`` names, or all-MiniLM-L6-v2 within it; by default in the cache that
+    the tests marked ``real_model`` fill.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"
+    cache = Path(os.environ.get(MODEL_VARIABLE) or default)
+    for folder in (cache, cache / _MODEL):
+        if (folder / "config.json").is_file():
+            return folder
+    raise FileNotFoundError(f"no model in {cache}: set {MODEL_VARIABLE}")
+
+
+def sentences(count: int) -> list[str]:
+    """Return real sentences of mixed lengths: from docstrings of the standard library, the same in each run.
+
+    Four of five are single sentences, the rest whole paragraphs, of which some are longer than a model reads.
+    """
+    paragraphs: dict[str, None] = {}  # in order, each once
+    for path in sorted(Path(os.__file__).parent.glob("*.py")):
+        for docstring in _docstrings(path):
+            paragraphs.update((" ".join(part.split()), None) for part in re.split(r"\n\s*\n", docstring))
+    long = [text for text in paragraphs if len(text) > 200]
+    single = [part for text in paragraphs for part in re.split(r"(?<=[.!?]) ", text) if len(part) > 20]
+    single = list(dict.fromkeys(single))
+    chooser = random.Random(0)
+    whole = count // 5
+    texts = chooser.sample(long, whole) + chooser.sample(single, count - whole)
+    chooser.shuffle(texts)
+    return texts
+
+
+def _docstrings(path: Path) -> list[str]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, kinds)]
+    return [docstring for node in nodes if (docstring := ast.get_docstring(node))]
