@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--batch-tokens",
         type=_positive,
-        default=4096,
+        default=2048,
         metavar="N",
-        help="tokens to run at a time (default: 4096)",
+        help="tokens to run at a time (default: 2048)",
     )
     embed.add_argument(
         "--normalize",

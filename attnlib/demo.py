@@ -145,8 +145,7 @@ _exact_erf = np.frompyfunc(math.erf, 1, 1)
 
 def _erf(x: Array) -> Array:
     if x.dtype == np.float64:
-        exact: Array = _exact_erf(x).astype(np.float64)
-        return exact
+        return np.asarray(_exact_erf(x), dtype=np.float64)
     # NumPy has no erf. Abramowitz and Stegun, 7.1.26, whose error of 1.5e-7 is that of float32.
     size = np.abs(x)
     t = 1 / (1 + np.float32(0.3275911) * size)
@@ -158,11 +157,14 @@ def _erf(x: Array) -> Array:
             + t * (np.float32(1.421413741) + t * (np.float32(-1.453152027) + t * np.float32(1.061405429)))
         )
     )
-    return np.copysign(1 - polynomial * np.exp(-size * size), x)
+    result: Array = np.copysign(1 - polynomial * np.exp(-size * size), x)
+    return result
 
 
 def _gelu(x: Array) -> Array:
-    return x * (1 + _erf(x * x.dtype.type(math.sqrt(0.5)))) * x.dtype.type(0.5)
+    half, root = x.dtype.type(0.5), x.dtype.type(math.sqrt(0.5))
+    result: Array = x * (1 + _erf(x * root)) * half
+    return result
 
 
 def _softmax(x: Array) -> Array:
@@ -174,13 +176,14 @@ def _softmax(x: Array) -> Array:
 def _layer_norm(x: Array, weight: Array, bias: Array) -> Array:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + x.dtype.type(1e-5)) * weight + bias
+    result: Array = centred / np.sqrt(variance + x.dtype.type(1e-5)) * weight + bias
+    return result
 
 
 def _attention(query: Array, key: Array, value: Array, causal: bool = False) -> Array:
     scores = query @ key.swapaxes(-1, -2) * query.dtype.type(query.shape[-1] ** -0.5)
     if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf)
     result: Array = _softmax(scores) @ value
     return result
 

@@ -6,19 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from engines import Call
+from engines.engine import Call
 from measure import measure_turns
+from numpy.typing import NDArray
 
 __all__ = ["Disagreement", "check", "fastest"]
 
-# Of the largest result. Some hundreds of float32's eps: rounding, and peers' approximations, stay well below; how
-# accurate attnlib is, its tests say.
+# Of the largest result. Some hundreds of float32's eps: rounding, and peers' approximations, stay well
+# below; how accurate attnlib is, its tests say.
 TOLERANCE = 5e-5
 
-# Blocks that find an engine's fastest way are short and few: ways that are near one another may be mistaken for each
-# other, with as little effect.
+# Blocks that find an engine's fastest way are short and few: ways that are near one another may be mistaken
+# for each other, with as little effect.
 _ROTATIONS, _SECONDS, _REST = 2, 0.1, 0.1
 
 

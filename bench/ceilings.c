@@ -54,15 +54,19 @@ float fma_steps(long steps) {
   return total[0];
 }
 
-/* Read `count` floats in order into eight independent sums; the hardware's prefetcher runs ahead by itself. */
-float read_floats(const float* data, long count) {
+/* Read `count` floats in order, `times` times, into eight independent sums; the hardware's prefetcher runs ahead by
+ * itself. */
+float read_floats(const float* data, long count, long times) {
   enum { LANES = BYTES / sizeof(float), REGISTERS = 8, STEP = LANES * REGISTERS };
   vector sum[REGISTERS];
 #pragma GCC unroll 8
   for (int i = 0; i < REGISTERS; ++i) sum[i] = (vector){0};
-  for (long start = 0; start + STEP <= count; start += STEP) {
+  for (long time = 0; time < times; ++time) {
+    for (long start = 0; start + STEP <= count; start += STEP) {
 #pragma GCC unroll 8
-    for (int i = 0; i < REGISTERS; ++i) sum[i] += *(const unaligned_vector*)(data + start + i * LANES);
+      for (int i = 0; i < REGISTERS; ++i) sum[i] += *(const unaligned_vector*)(data + start + i * LANES);
+    }
+    __asm__ volatile("" ::: "memory"); /* what was read last time may have changed */
   }
   vector total = sum[0];
 #pragma GCC unroll 8

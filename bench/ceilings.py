@@ -1,7 +1,7 @@
 """The ceilings of this machine: fused multiply-adds per second, bytes read per second.
 
-They are measured in the same run as everything else, by the same clock, with the same threads: a share of a ceiling
-from another machine, or from a data sheet, says nothing.
+They are measured in the same run as everything else, by the same clock, with the same threads: a share of a
+ceiling from another machine, or from a data sheet, says nothing.
 """
 
 from __future__ import annotations
@@ -13,37 +13,41 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ceilings"]
+__all__ = ["MEMORY", "Ceiling", "Ceilings"]
 
 _SOURCE = Path(__file__).with_name("ceilings.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-shared")
 
-# About 8 ms of FMAs: long against starting the threads, short against a block.
+# Bytes that no cache holds.
+MEMORY = 512 << 20
+
+# A call takes some milliseconds: long against waking the threads, short against a block.
 _STEPS = 4_000_000
-# Far more than any last-level cache.
-_READ_BYTES = 512 << 20
+_READ_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """A function to be timed, and what it gets done in one call: floating-point operations, or bytes."""
+
+    run: Callable[[], None]
+    amount: float
 
 
 class Ceilings:
-    """Both ceilings as functions to be timed, built from ``ceilings.c`` for the CPU at hand.
+    """The ceilings, from ``ceilings.c`` built for the CPU at hand.
 
     Parameters
     ----------
     threads
         From how many threads at once.
-
-    Attributes
-    ----------
-    flops : int
-        Floating-point operations of one call of `multiply_add`.
-    bytes : int
-        Bytes that one call of `read` reads.
 
     Raises
     ------
@@ -55,24 +59,35 @@ class Ceilings:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads)
         self._library = _build()
-        self.flops: int = threads * _STEPS * self._library.fma_flops_per_step()
-        count = _READ_BYTES // 4 // threads
-        self._parts: list[NDArray[np.float32]] = [np.ones(count, np.float32) for _ in range(threads)]
-        self.bytes = 4 * count * threads
 
-    def multiply_add(self) -> None:
-        """Keep the FMA units of all threads busy; ctypes releases the GIL."""
-        self._on_all_threads(lambda _: self._library.fma_steps(_STEPS))
+    def multiply_add(self) -> Ceiling:
+        """Keep the FMA units of all threads busy, in float32."""
 
-    def read(self) -> None:
-        """Read an array that no cache holds, each thread its own part."""
-        self._on_all_threads(lambda part: self._library.read_floats(part.ctypes.data, part.size))
+        def run(_: object) -> None:
+            self._library.fma_steps(_STEPS)  # ctypes releases the GIL
 
-    def _on_all_threads(self, function: Callable[[NDArray[np.float32]], Any]) -> None:
+        amount = self._threads * _STEPS * self._library.fma_flops_per_step()
+        return Ceiling(self._on_all_threads(run, [None] * self._threads), float(amount))
+
+    def read(self, size: int) -> Ceiling:
+        """Read so many bytes again and again, each thread its part: from the cache that holds them, if any."""
+        count = max(size // 4 // self._threads, 1024)
+        times = max(1, _READ_BYTES // 4 // self._threads // count)
+
+        def run(part: NDArray[np.float32]) -> None:
+            self._library.read_floats(part.ctypes.data, part.size, times)
+
+        parts = [np.ones(count, np.float32) for _ in range(self._threads)]
+        return Ceiling(self._on_all_threads(run, parts), 4.0 * count * times * self._threads)
+
+    def _on_all_threads(self, function: Callable[[Any], None], parts: list[Any]) -> Callable[[], None]:
         if self._threads == 1:
-            function(self._parts[0])
-        else:
-            list(self._pool.map(function, self._parts))
+            return lambda: function(parts[0])
+
+        def run() -> None:
+            list(self._pool.map(function, parts))
+
+        return run
 
 
 def _build() -> ctypes.CDLL:
@@ -89,6 +104,6 @@ def _build() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(library))  # stays mapped when the file is gone
     loaded.fma_flops_per_step.argtypes, loaded.fma_flops_per_step.restype = [], ctypes.c_long
     loaded.fma_steps.argtypes, loaded.fma_steps.restype = [ctypes.c_long], ctypes.c_float
-    loaded.read_floats.argtypes = [ctypes.c_void_p, ctypes.c_long]
+    loaded.read_floats.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
     loaded.read_floats.restype = ctypes.c_float
     return loaded

@@ -1,4 +1,4 @@
-"""The fixture that all benchmarks share: a workload, an engine, and its fastest way under pytest-benchmark."""
+"""What all benchmarks share: a workload, an engine, and its fastest way under pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ THREADS = int(os.environ.get("ATTNLIB_BENCH_THREADS", "1"))
 limit_threads(THREADS)  # before anything loads NumPy
 
 from agreement import check, fastest  # noqa: E402
-from engines import Engine, Unavailable, load  # noqa: E402
+from engines import Unavailable, load  # noqa: E402
 
 if TYPE_CHECKING:
+    from engines.engine import Engine
     from numpy.typing import NDArray
     from workloads import Workload
 

@@ -22,14 +22,23 @@ _MOST_CALLS = 2000
 
 @dataclass(frozen=True)
 class Block:
-    """The calls of one block, in seconds."""
+    """The calls of one block.
+
+    Attributes
+    ----------
+    median, lower_quartile, upper_quartile : float
+        Seconds of a call.
+    calls : int
+    others : float or None
+        CPUs' worth of time that others (processes, the hypervisor) took meanwhile; None if the system does
+        not tell.
+    """
 
     median: float
     lower_quartile: float
     upper_quartile: float
     calls: int
     others: float | None
-    """CPUs' worth of time that others (processes, the hypervisor) took meanwhile; None if the system does not tell."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Timing:
 
 
 def measure_block(function: Callable[[], Any], seconds: float) -> Block:
-    """Call `function` for about so many seconds, at least a few times (once, if a call alone takes as long)."""
+    """Call `function` for about so many seconds, a few times at least (once, if a call takes longer)."""
     clock = time.perf_counter
     start = clock()
     function()
@@ -85,9 +94,9 @@ def measure_turns(
 ) -> list[Timing]:
     """Time functions in turns: a block of each, a rest before it, and all that several times.
 
-    The rest lets the idle workers of OpenMP, OpenBLAS and ONNX Runtime, which spin for a while after their work, go to
-    sleep before somebody else is measured. Each rotation begins with another function, so that none always runs after
-    the same neighbour.
+    The rest lets the idle workers of OpenMP, OpenBLAS and ONNX Runtime, which spin for a while after their
+    work, go to sleep before somebody else is measured. Each rotation begins with another function, so that
+    no one is always the first, or always measured at the same time of the run.
     """
     blocks: list[list[Block]] = [[] for _ in functions]
     for rotation in range(rotations):

@@ -17,8 +17,8 @@ _MODEL = "all-MiniLM-L6-v2"
 def model_folder() -> Path:
     """Find the sentence encoder.
 
-    It is the folder that ``ATTNLIB_TEST_MODELS`` names, or all-MiniLM-L6-v2 within it; by default in the cache that
-    the tests marked ``real_model`` fill.
+    It is the folder that ``ATTNLIB_TEST_MODELS`` names, or all-MiniLM-L6-v2 within it; by default in the
+    cache that the tests marked ``real_model`` fill.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# OpenBLAS (NumPy), OpenMP (attnlib, PyTorch), MKL (PyTorch) and Rayon (the tokenizers) read these when they load.
+# Read on loading by OpenBLAS (NumPy), OpenMP (attnlib, PyTorch), MKL (PyTorch) and Rayon (the tokenizers).
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",

@@ -1,7 +1,6 @@
 """What is measured: each workload makes its own arrays, the same ones for every engine.
 
-Letters: B batch, H heads, G key/value heads, S tokens, D head size, M rows, K in_features, N out_features, E d_model,
-F dim_feedforward.
+Letters: B batch, H heads, S tokens, D head size, N sequences or parts.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ATTENTION", "ENCODER", "MATMUL", "ROWS", "SENTENCES", "TABLE", "Workload"]
+__all__ = ["ATTENTION", "ENCODER", "EVERYTHING", "MATMUL", "ROWS", "SENTENCES", "TABLE", "Workload"]
 
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]
@@ -197,6 +196,8 @@ ROWS = [
 ]
 ENCODER = [encoder_layer(1, 128, 768, 12, 3072), encoder_layer(8, 128, 768, 12, 3072)]
 SENTENCES = [encode(500)]
+
+EVERYTHING = [*ATTENTION, *MATMUL, *ROWS, *ENCODER, *SENTENCES]
 
 # What compare.py runs when nothing else is asked for, in its order.
 TABLE = [*MATMUL[:2], *ATTENTION[:5], *ROWS[:3], *ENCODER, *SENTENCES]

@@ -3,8 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "ndarray.hpp"
 #include "register.hpp"
-#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {

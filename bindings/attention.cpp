@@ -37,7 +37,13 @@ struct CommonOptions {
       if (!PyIndex_Check(entry.ptr()))
         throw py::type_error(std::string(operation) + ": window sides must be integers or None, got " +
                              py::repr(window).cast<std::string>());
-      return py::int_(entry).cast<std::int64_t>();
+      const std::int64_t value = PyLong_AsLongLong(py::int_(entry).ptr());
+      if (value == -1 && PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        throw std::invalid_argument(std::string(operation) + ": window sides must fit into int64, got " +
+                                    py::repr(window).cast<std::string>());
+      }
+      return value;
     };
     options.window_left = side(0);
     options.window_right = side(1);
@@ -82,13 +88,11 @@ py::object bound_attention(const py::object& query_object, const py::object& key
                            const py::object& softcap, const py::object& alibi_slopes_object,
                            const py::object& sinks_object, bool return_weights, bool return_lse,
                            const py::object& out_object) {
-  FloatArray query(query_object, "attention", "query");
-  FloatArray key(key_object, "attention", "key");
-  FloatArray value(value_object, "attention", "value");
+  FloatArray query = required_array(query_object, "attention", "query");
+  FloatArray key = required_array(key_object, "attention", "key");
+  FloatArray value = required_array(value_object, "attention", "value");
   const BoolArray mask(mask_object, "attention", "mask");
   FloatArray bias(bias_object, "attention", "bias");
-  for (const FloatArray* array : {&query, &key, &value})
-    if (array->absent()) throw py::type_error(std::string("attention: ") + array->argument() + " must be an array, got None");
   CommonOptions common("attention", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value, &bias});
@@ -139,12 +143,9 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
                                   const py::object& scale, const py::object& softcap,
                                   const py::object& alibi_slopes_object, const py::object& sinks_object,
                                   bool return_lse, const py::object& out_object) {
-  FloatArray query(query_object, "attention_varlen", "query");
-  FloatArray key(key_object, "attention_varlen", "key");
-  FloatArray value(value_object, "attention_varlen", "value");
-  for (const FloatArray* array : {&query, &key, &value})
-    if (array->absent())
-      throw py::type_error(std::string("attention_varlen: ") + array->argument() + " must be an array, got None");
+  FloatArray query = required_array(query_object, "attention_varlen", "query");
+  FloatArray key = required_array(key_object, "attention_varlen", "key");
+  FloatArray value = required_array(value_object, "attention_varlen", "value");
   CommonOptions common("attention_varlen", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_varlen_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value});
@@ -173,11 +174,8 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
 }
 
 py::object bound_merge_attention(const py::object& outs_object, const py::object& lses_object) {
-  FloatArray outs(outs_object, "merge_attention", "outs");
-  FloatArray lses(lses_object, "merge_attention", "lses");
-  for (const FloatArray* array : {&outs, &lses})
-    if (array->absent())
-      throw py::type_error(std::string("merge_attention: ") + array->argument() + " must be arrays, got None");
+  FloatArray outs = required_array(outs_object, "merge_attention", "outs");
+  FloatArray lses = required_array(lses_object, "merge_attention", "lses");
   const DType dtype = outs.dtype(), compute = compute_dtype_of(dtype);
   outs.make_contiguous(dtype);
   lses.make_contiguous(compute);

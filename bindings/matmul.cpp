@@ -36,8 +36,8 @@ py::array unpack(const PackedWeight& weight) {
 }
 
 py::object bound_matmul(const py::object& a_object, const py::object& b_object, const py::object& out_object) {
-  FloatArray a(a_object, "matmul", "a");
-  FloatArray b(b_object, "matmul", "b");
+  FloatArray a = required_array(a_object, "matmul", "a");
+  FloatArray b = required_array(b_object, "matmul", "b");
   const Shape shape = matmul_shape(a.view().shape, b.view().shape);
   const DType dtype = promote({&a, &b});
   a.convert(dtype);
@@ -55,7 +55,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
                         const py::object& out_object) {
   LinearOptions options;
   options.activation = activation_from(activation);
-  FloatArray x(x_object, "linear", "x");
+  FloatArray x = required_array(x_object, "linear", "x");
   FloatArray bias(bias_object, "linear", "bias");
   FloatArray residual(residual_object, "linear", "residual");
   std::shared_ptr<const PackedWeight> packed;
@@ -65,8 +65,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
     packed = weight_object.cast<std::shared_ptr<const PackedWeight>>();
     weight_shape = {packed->out_features(), packed->in_features()};
   } else {
-    weight = FloatArray(weight_object, "linear", "weight");
-    if (weight.absent()) throw py::type_error("linear: weight must be an array or a PackedWeight, got None");
+    weight = required_array(weight_object, "linear", "weight");
     weight_shape = weight.view().shape;
   }
   const Shape shape = linear_shape(x.view().shape, weight_shape);
@@ -95,8 +94,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
 }
 
 std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object, const py::object& dtype_object) {
-  FloatArray weight(weight_object, "pack_weight", "weight");
-  if (weight.absent()) throw py::type_error("pack_weight: weight must be an array, got None");
+  FloatArray weight = required_array(weight_object, "pack_weight", "weight");
   if (!dtype_object.is_none()) weight.cast(dtype_from(dtype_object, "pack_weight"));
   const py::gil_scoped_release release;
   return std::make_shared<PackedWeight>(weight.view());

@@ -25,15 +25,22 @@ std::optional<DType> float_dtype(const py::dtype& dtype) {
 
 std::string prefix(const char* operation, const char* argument) { return std::string(operation) + ": " + argument; }
 
+bool is_plain(const py::object& object) {
+  return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
+bool is_masked(const py::object& object) {
+  return !is_plain(object) &&
+         py::isinstance(object, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
+}
+
 // Any array-like as a plain ndarray.
 py::array as_ndarray(const py::object& object, const char* operation, const char* argument) {
-  if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_)
-    return py::reinterpret_borrow<py::array>(object);
-  const py::module_ numpy = py::module_::import("numpy");
-  if (py::isinstance(object, numpy.attr("ma").attr("MaskedArray")))
+  if (is_plain(object)) return py::reinterpret_borrow<py::array>(object);
+  if (is_masked(object))
     throw py::type_error(prefix(operation, argument) +
                          " is a masked array, whose mask would be lost; pass array.filled(value)");
-  return numpy.attr("asarray")(object).cast<py::array>();
+  return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
 }
 
 bool is_aligned_native(const py::array& array) {
@@ -116,10 +123,7 @@ DType dtype_from(const py::object& object, const char* operation) {
 }
 
 FloatArray::FloatArray(const py::object& object, const char* operation, const char* argument) : argument_(argument) {
-  if (object.is_none()) {
-    array_.release();
-    return;
-  }
+  if (object.is_none()) return;
   array_ = as_ndarray(object, operation, argument);
   const auto dtype = float_dtype(array_.dtype());
   if (!dtype)
@@ -128,6 +132,11 @@ FloatArray::FloatArray(const py::object& object, const char* operation, const ch
   dtype_ = *dtype;
   if (!is_aligned_native(array_)) array_ = contiguous_copy(array_, numpy_dtype(dtype_));
   refresh_view();
+}
+
+FloatArray required_array(const py::object& object, const char* operation, const char* argument) {
+  if (object.is_none()) throw py::type_error(prefix(operation, argument) + " must be an array, got None");
+  return FloatArray(object, operation, argument);
 }
 
 void FloatArray::refresh_view() { view_ = view_of(array_, dtype_); }
@@ -167,10 +176,7 @@ DType promote(std::initializer_list<const FloatArray*> arrays) {
 }
 
 BoolArray::BoolArray(const py::object& object, const char* operation, const char* argument) {
-  if (object.is_none()) {
-    array_.release();
-    return;
-  }
+  if (object.is_none()) return;
   array_ = as_ndarray(object, operation, argument);
   if (array_.dtype().num() != py::detail::npy_api::NPY_BOOL_)
     throw py::type_error(prefix(operation, argument) + " must be bool (True may attend), got " +
@@ -192,6 +198,8 @@ std::optional<Integers> integers_from(const py::object& object, const char* oper
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) result.shape.push_back(array.shape(axis));
   const auto* values = static_cast<const std::int64_t*>(array.data());
   result.values.assign(values, values + array.size());
+  if (kind == 'u' && std::any_of(result.values.begin(), result.values.end(), [](auto value) { return value < 0; }))
+    throw std::invalid_argument(prefix(operation, argument) + " must fit into int64");
   return result;
 }
 
@@ -222,6 +230,7 @@ Output::Output(const py::object& out, const char* operation, const Shape& shape,
   if (!py::isinstance<py::array>(out))
     throw py::type_error(prefix(operation, "out") + " must be a numpy.ndarray, got " +
                          py::str(py::type::of(out).attr("__name__")).cast<std::string>());
+  if (is_masked(out)) throw py::type_error(prefix(operation, "out") + " must not be a masked array");
   array_ = py::reinterpret_borrow<py::array>(out);
   if (float_dtype(array_.dtype()) != dtype || array_.dtype().byteorder() == '>')
     throw py::type_error(prefix(operation, "out") + " must have the result's dtype " + dtype_name(dtype) + ", got " +

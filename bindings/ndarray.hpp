@@ -32,6 +32,9 @@ py::dtype numpy_dtype(DType dtype);
 // The dtype called `name` (float32, float64, float16, bfloat16), or given as anything np.dtype() understands.
 DType dtype_from(const py::object& object, const char* operation);
 
+// A null handle; py::array() would be an empty array.
+inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
+
 // An input of floating dtype. `absent()` for None, where the argument is optional.
 class FloatArray {
  public:
@@ -54,13 +57,16 @@ class FloatArray {
  private:
   void refresh_view();
 
-  py::array array_;
+  py::array array_ = no_array();
   TensorView view_;
   DType dtype_ = DType::float32;
   const char* argument_;
 };
 
 DType promote_types(DType a, DType b);
+// The same for an argument that has no default: TypeError for None too.
+FloatArray required_array(const py::object& object, const char* operation, const char* argument);
+
 // The dtype that NumPy promotes these inputs to; absent ones do not count.
 DType promote(std::initializer_list<const FloatArray*> arrays);
 
@@ -71,7 +77,7 @@ class BoolArray {
   const BoolView* optional() const { return array_ ? &view_ : nullptr; }
 
  private:
-  py::array array_;
+  py::array array_ = no_array();
   BoolView view_;
 };
 
@@ -98,7 +104,7 @@ class Output {
 
  private:
   py::object target_;  // the caller's out=, or none
-  py::array array_;    // what the kernels fill
+  py::array array_ = no_array();  // what the kernels fill
   bool staged_ = false;
   TensorView view_;
 };

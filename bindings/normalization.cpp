@@ -1,7 +1,7 @@
 #include "attnlib/normalization.hpp"
 
+#include "ndarray.hpp"
 #include "register.hpp"
-#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <optional>
 
+#include "ndarray.hpp"
 #include "register.hpp"
-#include "required.hpp"
 
 namespace attnlib::bindings {
 namespace {

@@ -33,7 +33,7 @@ if(NOT EXISTS "${system_include}/Python.h")
     # Beside Python.h lies a pyconfig.h that includes the one of the architecture by a path from /usr/include.
     file(GLOB architecture_config ${folder}/usr/include/*/python${version}/pyconfig.h)
     if(architecture_config)
-      file(COPY ${architecture_config} DESTINATION ${fetched_include})
+      file(COPY_FILE ${architecture_config} ${fetched_include}/pyconfig.h)
     endif()
     file(REMOVE_RECURSE ${folder}/usr/lib ${folder}/usr/share)
   endif()

@@ -5,7 +5,6 @@ Each text is pooled by itself and in one order, so that its bits do not depend o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -21,39 +20,20 @@ Vectors = NDArray[np.float32]
 Pooling = Callable[[Vectors], Vectors]
 
 
-def _mean(hidden: Vectors) -> Vectors:
-    return hidden.sum(axis=0) / np.float32(len(hidden))
-
-
-def _mean_sqrt(hidden: Vectors) -> Vectors:
-    return hidden.sum(axis=0) / np.float32(math.sqrt(len(hidden)))
-
-
 def _weighted_mean(hidden: Vectors) -> Vectors:
     weights = np.arange(1, len(hidden) + 1, dtype=np.float32)
-    return (hidden * weights[:, None]).sum(axis=0) / weights.sum()
-
-
-def _max(hidden: Vectors) -> Vectors:
-    return hidden.max(axis=0)
-
-
-def _first(hidden: Vectors) -> Vectors:
-    return hidden[0]
-
-
-def _last(hidden: Vectors) -> Vectors:
-    return hidden[-1]
+    mean: Vectors = (hidden * weights[:, None]).sum(axis=0) / weights.sum()
+    return mean
 
 
 # Under the names of sentence-transformers' "pooling_mode".
 _MODES: dict[str, Pooling] = {
-    "cls": _first,
-    "max": _max,
-    "mean": _mean,
-    "mean_sqrt_len_tokens": _mean_sqrt,
+    "cls": lambda hidden: hidden[0],
+    "max": lambda hidden: hidden.max(axis=0),
+    "mean": lambda hidden: hidden.sum(axis=0) / np.float32(len(hidden)),
+    "mean_sqrt_len_tokens": lambda hidden: hidden.sum(axis=0) / np.sqrt(np.float32(len(hidden))),
     "weightedmean": _weighted_mean,
-    "lasttoken": _last,
+    "lasttoken": lambda hidden: hidden[-1],
 }
 
 # Before there was "pooling_mode" there was a switch for each; several vectors are joined in this order.
@@ -122,4 +102,5 @@ def pool(hidden: NDArray[Any], cu_seqlens: NDArray[np.intp], modes: tuple[str, .
 def normalise(vectors: Vectors) -> Vectors:
     """Scale each row to length 1; a row of zeros stays as it is."""
     lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-    return vectors / np.maximum(lengths, np.float32(1e-12))
+    unit: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return unit

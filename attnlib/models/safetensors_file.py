@@ -79,4 +79,5 @@ class SafetensorsFile:
         entry = self._entries[name]
         begin, end = entry["data_offsets"]
         data = self._bytes[self._start + begin : self._start + end]
-        return data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        tensor: NDArray[Any] = data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        return tensor

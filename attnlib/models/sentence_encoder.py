@@ -63,7 +63,7 @@ class SentenceEncoder:
         self,
         texts: str | Iterable[str],
         *,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         normalize: bool | None = None,
         show_progress: bool = False,
     ) -> Vectors:
@@ -78,7 +78,7 @@ class SentenceEncoder:
             One text, or any number of them; an iterator is read in chunks.
         batch_tokens
             About how many tokens to run at a time, packed end to end without padding. It bounds the memory
-            in use. Default 4096.
+            in use. Default 2048.
         normalize
             Whether to scale the vectors to length 1. Default: as the model's folder says.
         show_progress
@@ -114,7 +114,7 @@ class SentenceEncoder:
         self,
         texts: Iterable[str],
         *,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         normalize: bool | None = None,
         show_progress: bool = False,
         total: int | None = None,

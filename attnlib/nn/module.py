@@ -29,11 +29,12 @@ _FLOATS = frozenset(np.dtype(d) for d in (np.float16, np.float32, np.float64, ml
 _QUANTISED = frozenset({"int8", "int4"})
 
 Held = TypeVar("Held")
+Self = TypeVar("Self", bound="Module")
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], *, bound: float) -> NDArray[Any]:
     """Draw float32 numbers evenly from ``[-bound, bound)``."""
-    return (rng.random(shape, dtype=np.float32) * 2 - 1) * np.float32(bound)
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -126,7 +127,7 @@ class ArrayParameter(Parameter[NDArray[Any]]):
 
     def array(self) -> NDArray[Any]:
         """Copy the value."""
-        return self.value.copy()
+        return np.array(self.value)
 
     def convert(self, dtype: str) -> None:
         """Fix the dtype; the quantised formats concern packed weights alone and change nothing here."""
@@ -211,7 +212,7 @@ class Module:
         for name, slot in slots.items():
             slot.store(arrays.pop(name))
 
-    def to(self, dtype: DTypeLike) -> Module:
+    def to(self: Self, dtype: DTypeLike) -> Self:
         """Convert the layer in place, repacking its weights.
 
         Parameters

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from engines.engine import Call, Engine
+if TYPE_CHECKING:  # it loads NumPy, whose BLAS must know its threads by then
+    from engines.engine import Engine
 
-__all__ = ["NAMES", "Call", "Engine", "Unavailable", "load"]
+__all__ = ["NAMES", "Unavailable", "load"]
 
 # In the order of the table's columns.
 _MODULES = {

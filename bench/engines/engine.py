@@ -36,9 +36,9 @@ class Call:
 class Engine:
     """A library, ready to run with some number of threads.
 
-    An operation is either a function in `simple`, from arrays of the engine's own kind to one such array, or a method
-    of the operation's name that takes the workload's inputs and returns calls. One that is neither is one that the
-    library does not have.
+    An operation is either a function in `simple`, from arrays of the engine's own kind to one such array, or
+    a method of the operation's name that takes the workload's inputs and returns calls. One that is neither
+    is one that the library does not have.
     """
 
     name: ClassVar[str]
@@ -56,7 +56,7 @@ class Engine:
         return value
 
     def calls(self, operation: str, inputs: tuple[Any, ...]) -> list[Call]:
-        """Prepare an operation (convert arrays, pack weights, build models) and return the ways to call it."""
+        """Prepare an operation (arrays, packed weights, models) and return the ways to call it."""
         if operation in self.simple:
             function, arguments = self.simple[operation], [self.own(value) for value in inputs]
             return [Call(operation, lambda: function(*arguments))]

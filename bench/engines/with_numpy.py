@@ -1,19 +1,19 @@
-"""Plain NumPy, written as one would who cares for speed: in place where that is easy, products by its BLAS."""
+"""Plain NumPy, written by one who cares for speed: in place where easy, products by its BLAS.
+
+NumPy has no erf: that is SciPy's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
-from engines.engine import Call, Engine
-
-try:  # NumPy has no erf
-    from scipy.special import erf
-except ImportError:
-    erf = None
+from engines.engine import Engine
 
 Array = NDArray[Any]
 
@@ -27,6 +27,8 @@ class NumPy(Engine):
         super().__init__(threads)
         self.simple = {
             "matmul": np.matmul,
+            "linear": _linear,
+            "encoder_layer": _encoder_layer,
             "attention": _attention,
             "attention_varlen": _attention_varlen,
             "merge_attention": _merge_attention,
@@ -36,10 +38,8 @@ class NumPy(Engine):
             "rms_norm": _rms_norm,
             "rotary_embedding": _rotary_embedding,
             "swiglu": lambda gate, up: np.multiply(up, silu := _silu(gate), out=silu),
-            **{name: function for name, function in _ACTIVATIONS.items() if name != "gelu" or erf},
+            **_ACTIVATIONS,
         }
-        if erf:
-            self.simple |= {"linear": _linear, "encoder_layer": _encoder_layer}
 
     @property
     def version(self) -> str:
@@ -145,7 +145,7 @@ def _attention(query: Array, key: Array, value: Array, causal: bool = False) -> 
 
 def _attention_varlen(query: Array, key: Array, value: Array, cu_seqlens: Array) -> Array:
     result = np.empty_like(query)
-    for start, stop in zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+    for start, stop in pairwise(cu_seqlens):
         one = (array[start:stop].swapaxes(0, 1) for array in (query, key, value))
         result[start:stop] = _attention(*one).swapaxes(0, 1)
     return result

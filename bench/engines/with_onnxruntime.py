@@ -1,7 +1,8 @@
 """ONNX Runtime on models of a few nodes, built in memory.
 
-Weights are constants of the model, so that it packs them when the session is made. Each model is run in two ways, with
-arrays in and out and with inputs and outputs bound beforehand; where several operators do the same, each is tried.
+Weights are constants of the model, so that it packs them when the session is made. Each model is run in two
+ways, with arrays in and out and with inputs and outputs bound beforehand; where several operators do the
+same, each is tried.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _CONTRIB = "com.microsoft"
 _OPSETS = (("", 23), (_CONTRIB, 1))
 _IR_VERSION = 10
 
-# The operators that do the same, by operation; all but the arrays `x` comes with are attributes.
+# The operators that do the same, by operation.
 _SIMPLE: dict[str, tuple[Operator, ...]] = {
     "softmax": (("Softmax", {"axis": -1}),),
     "log_softmax": (("LogSoftmax", {"axis": -1}),),
@@ -97,23 +98,23 @@ class OnnxRuntime(Engine):
         ]
 
     def attention(self, query: Array, key: Array, value: Array, causal: bool) -> list[Call]:
-        """Operators that take (B, H, S, D), and those that take (B, S, H·D): converted outside of the timing."""
+        """Operators that take (B, H, S, D), and (B, S, H·D): converted outside of the timing."""
         heads, tokens = query.shape[1], query.shape[2]
         feeds = {"query": query, "key": key, "value": value}
         packed = {name: _join_heads(array) for name, array in feeds.items()}
         back = partial(_split_heads, heads=heads)
         sizes = {"q_num_heads": heads, "kv_num_heads": heads}
         names = "query key value"
+        plain = _node("Attention", names, is_causal=int(causal))
+        joined = _node("Attention", names, is_causal=int(causal), **sizes)
         multi = _node(f"{_CONTRIB}.MultiHeadAttention", names, num_heads=heads, unidirectional=int(causal))
         calls = [
-            *self._ways("Attention (B,H,S,D)", [_node("Attention", names, is_causal=int(causal))], feeds),
-            *self._ways(
-                "Attention (B,S,H·D)", [_node("Attention", names, is_causal=int(causal), **sizes)], packed, array=back
-            ),
+            *self._ways("Attention (B,H,S,D)", [plain], feeds),
+            *self._ways("Attention (B,S,H·D)", [joined], packed, array=back),
             *self._ways("MultiHeadAttention", [multi], packed, array=back),
         ]
         if causal:
-            # The one operator whose CPU kernel skips what causality removes. It is made for caches, hence the lengths.
+            # The operator whose CPU kernel skips what causality removes; made for caches, hence the lengths.
             last = {
                 "last": np.full(query.shape[0], tokens - 1, np.int32),
                 "total": np.array([tokens], np.int32),
@@ -145,7 +146,7 @@ class OnnxRuntime(Engine):
         )
 
     def encoder_layer(self, x: Array, state: Arrays, heads: int) -> list[Call]:
-        """The fused operators that ONNX Runtime's own optimiser makes of BERT, with either of its attentions."""
+        """The fused operators that its own optimiser makes of BERT, with either of its attentions."""
         constants = {name: array if array.ndim == 1 else array.T.copy() for name, array in state.items()}
         weights = np.split(constants["self_attn.in_proj_weight"], 3, axis=1)
         constants |= {f"weight_{name}": weight.copy() for name, weight in zip("qkv", weights, strict=True)}

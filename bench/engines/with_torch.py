@@ -31,7 +31,7 @@ class PyTorch(Engine):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         torch.set_num_threads(threads)
-        # For the whole process, so that no call pays for entering it; the mode ends with the object that is kept.
+        # For the whole process, so that no call pays for entering it; kept, since it ends with the object.
         self._mode = torch.inference_mode()
         self._mode.__enter__()
         self.simple = {

@@ -60,16 +60,22 @@ inline AttentionCall begin_attention(const char* operation, DType dtype, std::in
   return call;
 }
 
+// Farther than any key, and so near that adding an index cannot overflow.
+inline constexpr std::int64_t far_away = std::numeric_limits<std::int64_t>::max() / 8;
+
+inline std::int64_t limited_sum(std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) return b > 0 ? far_away : -far_away;
+  return std::clamp(sum, -far_away, far_away);
+}
+
 // Where the queries of a sequence stand, and what that lets them see.
 inline void set_positions(AttentionTask& task, std::int64_t query_offset, const AttentionOptions& options) {
-  // Far enough that adding a position cannot overflow, farther than any key.
-  constexpr std::int64_t far = std::numeric_limits<std::int64_t>::max() / 8;
-  const std::int64_t offset = std::clamp(query_offset, -far, far);
-  std::int64_t right = options.window_right ? std::min(*options.window_right, far) : far;
-  if (options.causal) right = std::min<std::int64_t>(right, 0);
-  task.query_offset = offset;
-  task.left_offset = options.window_left ? offset - std::min(*options.window_left, far) : -far;
-  task.right_offset = right == far ? far : offset + right;
+  task.query_offset = limited_sum(query_offset, 0);
+  task.left_offset = options.window_left ? limited_sum(query_offset, -*options.window_left) : -far_away;
+  task.right_offset = options.causal          ? task.query_offset
+                      : options.window_right ? limited_sum(query_offset, *options.window_right)
+                                              : far_away;
 }
 
 // lengths(sequence) gives its extents, fill(task, sequence, group) the pointers, strides and positions; a task then

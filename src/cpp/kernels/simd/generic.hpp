@@ -40,6 +40,21 @@ ATTNLIB_INLINE vec<double> max(vec<double> a, vec<double> b) { return a > b ? a 
 ATTNLIB_INLINE vec<float> min(vec<float> a, vec<float> b) { return a < b ? a : b; }
 ATTNLIB_INLINE vec<double> min(vec<double> a, vec<double> b) { return a < b ? a : b; }
 
+#if defined(__SSE4_1__)
+ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
+  return _mm_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
+  return _mm_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#elif defined(__aarch64__)
+ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
+  return bit_cast<vec<float>>(vrndnq_f32(bit_cast<float32x4_t>(x)));
+}
+ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
+  return bit_cast<vec<double>>(vrndnq_f64(bit_cast<float64x2_t>(x)));
+}
+#else
 // Adding 1.5 * 2^(mantissa bits) pushes the fraction out of the register, rounding to nearest even; beyond that size
 // a number is integral already.
 template <class C>
@@ -51,6 +66,7 @@ ATTNLIB_INLINE vec<C> round_by_shift(vec<C> x) {
 }
 ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) { return round_by_shift<float>(x); }
 ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) { return round_by_shift<double>(x); }
+#endif
 
 // float16 by integer arithmetic. Widening: shift exponent and mantissa into place and let a multiplication by 2^112
 // re-bias the exponent (it normalises subnormals too); inf and NaN get the exponent of all ones.
