@@ -1,0 +1,30 @@
+"""The examples in docstrings and in the README."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import attnlib as al
+
+MODULES = {"attnlib", *(module.name for module in pkgutil.walk_packages(al.__path__, "attnlib."))}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES - {"attnlib.__main__"}))
+def test_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_readme() -> None:
+    """Its first Python example; the later ones want PyTorch and a checkpoint."""
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    first = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0]
+    names: dict[str, object] = {}
+    exec(first, names)
+    assert getattr(names["out"], "shape", None) == (2, 128, 768)
