@@ -70,7 +70,7 @@ class Ceilings:
         return Ceiling(self._on_all_threads(run, [None] * self._threads), float(amount))
 
     def read(self, size: int) -> Ceiling:
-        """Read so many bytes again and again, each thread its part: from the cache that holds them, if any."""
+        """Read so many bytes over and over, each thread its part: from the cache that holds them, if any."""
         count = max(size // 4 // self._threads, 1024)
         times = max(1, _READ_BYTES // 4 // self._threads // count)
 

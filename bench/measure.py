@@ -59,8 +59,14 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Interquartile range of the best block, as a share of its median."""
-        return (self.best.upper_quartile - self.best.lower_quartile) / self.best.median
+        """Interquartile range of the best block, as a share of its median.
+
+        Of the blocks' medians instead, if a call fills a block.
+        """
+        lower, upper = self.best.lower_quartile, self.best.upper_quartile
+        if self.best.calls == 1:
+            lower, upper = np.percentile([block.median for block in self.blocks], [25, 75])
+        return float(upper - lower) / self.seconds
 
     @property
     def drift(self) -> float:
@@ -69,24 +75,27 @@ class Timing:
 
 
 def measure_block(function: Callable[[], Any], seconds: float) -> Block:
-    """Call `function` for about so many seconds, a few times at least (once, if a call takes longer)."""
+    """Call `function` for about so many seconds, a few times at least; once, if a call takes longer."""
     clock = time.perf_counter
-    start = clock()
-    function()
-    first = clock() - start
-    while clock() - start < _WARM_UP:
-        function()
-    fewest = 1 if first > seconds else _FEWEST_CALLS
-    samples: list[float] = []
     usage = _Usage()
-    end = clock() + seconds
-    while len(samples) < fewest or (clock() < end and len(samples) < _MOST_CALLS):
+    samples: list[float] = []
+
+    def call() -> float:
         start = clock()
         function()
         samples.append(clock() - start)
-    others = usage.of_others()
+        return samples[-1]
+
+    if call() < seconds:
+        warm = clock() + _WARM_UP
+        while clock() < warm:
+            call()
+        samples.clear()
+        end = clock() + seconds
+        while len(samples) < _FEWEST_CALLS or (clock() < end and len(samples) < _MOST_CALLS):
+            call()
     lower, upper = np.percentile(samples, [25, 75])
-    return Block(median(samples), float(lower), float(upper), len(samples), others)
+    return Block(median(samples), float(lower), float(upper), len(samples), usage.of_others())
 
 
 def measure_turns(

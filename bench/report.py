@@ -133,8 +133,8 @@ class Report:
             yield f"ceiling of float32 FMAs: {self._flops / 1e9:.0f} GFLOP/s"
         if self.memory:
             yield (
-                f"ceiling of reading memory: {self.memory / 1e9:.1f} GB/s; workloads in GB/s are held to that of "
-                "reading as many bytes as they move again and again, from whichever cache holds them"
+                f"ceiling of reading memory: {self.memory / 1e9:.1f} GB/s; what is in GB/s is held to "
+                "that of reading as many bytes as it moves over and over, from whichever cache holds them"
             )
         ratios = [result.ratio for result in self.results if result.ratio]
         if ratios:
@@ -146,8 +146,8 @@ class Report:
         if timings:
             drifts = [100 * timing.drift for timing in timings]
             yield (
-                f"medians of the best of {self.rotations} blocks, ± half its interquartile range; worst block "
-                f"above best: {median(drifts):.0f} % in the median, {max(drifts):.0f} % at most"
+                f"medians of the best of {self.rotations} blocks, ± half the interquartile range; worst "
+                f"block over best: {median(drifts):.0f} % in the median, {max(drifts):.0f} % at most"
             )
             yield _disturbance([block for timing in timings for block in timing.blocks])
         for result in self.results:

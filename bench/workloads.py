@@ -79,7 +79,7 @@ def attention_varlen(sequences: int, heads: int, longest: int, size: int) -> Wor
         shape = (int(cu_seqlens[-1]), heads, size)
         return normal(rng, *shape), normal(rng, *shape), normal(rng, *shape), cu_seqlens
 
-    name = f"attention_varlen N{sequences} H{heads} S≤{longest} D{size}"
+    name = f"attention_varlen N{sequences} H{heads} S{longest // sequences}-{longest} D{size}"
     return Workload(name, "attention_varlen", make, flops=4.0 * heads * size * float((lengths**2).sum()))
 
 
@@ -96,7 +96,7 @@ def linear(rows: int, in_features: int, out_features: int, activation: str | Non
         weight = normal(rng, out_features, in_features) * np.float32(in_features**-0.5)
         return normal(rng, rows, in_features), weight, normal(rng, out_features), activation
 
-    name = f"linear {rows}×{in_features}×{out_features}" + (f" {activation}" if activation else "")
+    name = f"linear {rows}x{in_features}x{out_features}" + (f" {activation}" if activation else "")
     return Workload(name, "linear", make, flops=2.0 * rows * in_features * out_features)
 
 
@@ -104,7 +104,7 @@ def matmul(rows: int, inner: int, columns: int, batch: tuple[int, ...] = ()) -> 
     def make(rng: np.random.Generator) -> Inputs:
         return normal(rng, *batch, rows, inner), normal(rng, *batch, inner, columns)
 
-    name = "matmul " + "×".join(map(str, (*batch, rows, inner, columns)))
+    name = "matmul " + "x".join(map(str, (*batch, rows, inner, columns)))
     return Workload(name, "matmul", make, flops=2.0 * float(np.prod(batch)) * rows * inner * columns)
 
 
@@ -120,7 +120,7 @@ def row_operation(operation: str, rows: int, columns: int) -> Workload:
         )
 
     moved = 3 if operation == "swiglu" else 2
-    return Workload(f"{operation} {rows}×{columns}", operation, make, bytes=4.0 * moved * rows * columns)
+    return Workload(f"{operation} {rows}x{columns}", operation, make, bytes=4.0 * moved * rows * columns)
 
 
 def rotary_embedding(batch: int, heads: int, tokens: int, size: int) -> Workload:

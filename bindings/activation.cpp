@@ -11,12 +11,11 @@ namespace {
 
 py::object run_activation(Activation kind, const char* operation, const py::object& x_object, const py::object& out) {
   FloatArray x = required_array(x_object, operation, "x");
-  x.convert(x.dtype());
   Output output(out, operation, x.view().shape, x.dtype(), {&x}, true);
-  {
-    const py::gil_scoped_release released;
+  x.convert(x.dtype());
+  without_gil([&] {
     activate(kind, x.view(), output.view());
-  }
+  });
   return output.finish();
 }
 
@@ -37,13 +36,12 @@ py::object run_gelu(const py::object& x, const std::string& approximate, const p
 py::object run_swiglu(const py::object& gate_object, const py::object& up_object, const py::object& out) {
   FloatArray gate = required_array(gate_object, "swiglu", "gate"), up = required_array(up_object, "swiglu", "up");
   const DType dtype = promote({&gate, &up});
+  Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true);
   gate.convert(dtype);
   up.convert(dtype);
-  Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true);
-  {
-    const py::gil_scoped_release released;
+  without_gil([&] {
     swiglu(gate.view(), up.view(), output.view());
-  }
+  });
   return output.finish();
 }
 

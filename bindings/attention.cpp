@@ -96,6 +96,7 @@ py::object bound_attention(const py::object& query_object, const py::object& key
   CommonOptions common("attention", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value, &bias});
+  Output out(out_object, "attention", shapes.out, dtype, {&query, &key, &value, &bias, &common.alibi_slopes, &common.sinks});
   query.convert(dtype);
   key.convert(dtype);
   value.convert(dtype);
@@ -110,7 +111,6 @@ py::object bound_attention(const py::object& query_object, const py::object& key
   if (query_offset) options.query_offset = &(query_offset_view = view_of(*query_offset));
   if (key_lengths) options.key_lengths = &(key_lengths_view = view_of(*key_lengths));
 
-  Output out(out_object, "attention", shapes.out, dtype, {&query, &key, &value, &bias});
   std::optional<Output> weights, lse;
   AttentionResults results{out.view()};
   if (return_weights) {
@@ -122,18 +122,19 @@ py::object bound_attention(const py::object& query_object, const py::object& key
                 std::initializer_list<const FloatArray*>{});
     results.lse = &lse->view();
   }
-  {
-    const py::gil_scoped_release release;
+  without_gil([&] {
     attention(query.view(), key.view(), value.view(), options, results);
-  }
+  });
   return joined_results(out, weights, lse);
 }
 
 Integers offsets_from(const py::object& object, const char* argument) {
   auto offsets = integers_from(object, "attention_varlen", argument);
-  if (!offsets || offsets->shape.rank() != 1)
-    throw std::invalid_argument(std::string("attention_varlen: ") + argument + " must be a 1-D array of N + 1 offsets" +
-                                (offsets ? ", got shape " + offsets->shape.to_string() : ""));
+  if (!offsets)
+    throw py::type_error(std::string("attention_varlen: ") + argument + " must be an array of offsets, got None");
+  if (offsets->shape.rank() != 1)
+    throw std::invalid_argument(std::string("attention_varlen: ") + argument +
+                                " must be a 1-D array of N + 1 offsets, got shape " + offsets->shape.to_string());
   return std::move(*offsets);
 }
 
@@ -149,6 +150,7 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
   CommonOptions common("attention_varlen", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_varlen_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value});
+  Output out(out_object, "attention_varlen", shapes.out, dtype, {&query, &key, &value, &common.alibi_slopes, &common.sinks});
   query.convert(dtype);
   key.convert(dtype);
   value.convert(dtype);
@@ -157,7 +159,6 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
   const Integers cu_seqlens_k =
       cu_seqlens_k_object.is_none() ? cu_seqlens_q : offsets_from(cu_seqlens_k_object, "cu_seqlens_k");
 
-  Output out(out_object, "attention_varlen", shapes.out, dtype, {&query, &key, &value});
   std::optional<Output> weights, lse;
   AttentionResults results{out.view()};
   if (return_lse) {
@@ -165,11 +166,10 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
                 std::initializer_list<const FloatArray*>{});
     results.lse = &lse->view();
   }
-  {
-    const py::gil_scoped_release release;
+  without_gil([&] {
     attention_varlen(query.view(), key.view(), value.view(), cu_seqlens_q.values, cu_seqlens_k.values, common.options,
                      results);
-  }
+  });
   return joined_results(out, weights, lse);
 }
 
@@ -184,10 +184,9 @@ py::object bound_merge_attention(const py::object& outs_object, const py::object
   for (int axis = 1; axis < lses.view().rank(); ++axis) lse_shape.push_back(lses.view().shape[axis]);
   Output out(py::none(), "merge_attention", out_shape, dtype, {});
   Output lse(py::none(), "merge_attention", lse_shape, compute, {});
-  {
-    const py::gil_scoped_release release;
+  without_gil([&] {
     merge_attention(outs.view(), lses.view(), out.view(), lse.view());
-  }
+  });
   py::object merged = out.finish();
   return py::make_tuple(merged, lse.finish());
 }

@@ -40,13 +40,12 @@ py::object bound_matmul(const py::object& a_object, const py::object& b_object, 
   FloatArray b = required_array(b_object, "matmul", "b");
   const Shape shape = matmul_shape(a.view().shape, b.view().shape);
   const DType dtype = promote({&a, &b});
+  Output out(out_object, "matmul", shape, dtype, {&a, &b});
   a.convert(dtype);
   b.cast(dtype);
-  Output out(out_object, "matmul", shape, dtype, {&a, &b});
-  {
-    const py::gil_scoped_release release;
+  without_gil([&] {
     matmul(a.view(), b.view(), out.view());
-  }
+  });
   return out.finish();
 }
 
@@ -76,28 +75,28 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
     weight = FloatArray(unpack(*packed), "linear", "weight");
     packed.reset();
   }
+  Output out(out_object, "linear", shape, dtype, {&x, &weight, &bias, &residual});
   x.convert(dtype);
   weight.cast(dtype);
   bias.convert(dtype);
   residual.convert(dtype);
   options.bias = bias.optional();
   options.residual = residual.optional();
-  Output out(out_object, "linear", shape, dtype, {&x, &weight, &bias, &residual});
-  {
-    const py::gil_scoped_release release;
+  without_gil([&] {
     if (packed)
       linear(x.view(), *packed, options, out.view());
     else
       linear(x.view(), weight.view(), options, out.view());
-  }
+  });
   return out.finish();
 }
 
 std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object, const py::object& dtype_object) {
   FloatArray weight = required_array(weight_object, "pack_weight", "weight");
   if (!dtype_object.is_none()) weight.cast(dtype_from(dtype_object, "pack_weight"));
-  const py::gil_scoped_release release;
-  return std::make_shared<PackedWeight>(weight.view());
+  std::shared_ptr<PackedWeight> packed;
+  without_gil([&] { packed = std::make_shared<PackedWeight>(weight.view()); });
+  return packed;
 }
 
 }  // namespace

@@ -117,9 +117,12 @@ py::dtype numpy_dtype(DType dtype) {
 }
 
 DType dtype_from(const py::object& object, const char* operation) {
-  if (const auto dtype = float_dtype(py::dtype::from_args(object))) return *dtype;
-  throw py::type_error(std::string(operation) + ": dtype must be float32, float64, float16 or bfloat16, got " +
-                       py::str(object).cast<std::string>());
+  try {
+    if (const auto dtype = float_dtype(py::dtype::from_args(object))) return *dtype;
+  } catch (const py::error_already_set&) {  // NumPy knows no such dtype
+  }
+  throw py::type_error(prefix(operation, "dtype") + " must be float32, float64, float16 or bfloat16, got " +
+                       py::repr(object).cast<std::string>());
 }
 
 FloatArray::FloatArray(const py::object& object, const char* operation, const char* argument) : argument_(argument) {

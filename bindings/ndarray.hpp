@@ -91,6 +91,20 @@ std::optional<Integers> integers_from(const py::object& object, const char* oper
 // A real number, or nothing for None; TypeError for anything else.
 std::optional<double> float_from(const py::object& object, const char* operation, const char* argument);
 
+// Runs `operation` without the GIL. Not py::gil_scoped_release: a daemon thread that wants the GIL back while the
+// interpreter exits is ended there by pthread_exit, which may not unwind out of a destructor.
+template <class Operation>
+void without_gil(Operation&& operation) {
+  PyThreadState* const state = PyEval_SaveThread();
+  try {
+    operation();
+  } catch (...) {
+    PyEval_RestoreThread(state);
+    throw;
+  }
+  PyEval_RestoreThread(state);
+}
+
 class Output {
  public:
   // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an

@@ -11,12 +11,12 @@ py::object run_layer_norm(const py::object& x_object, const py::object& weight_o
   FloatArray x = required_array(x_object, "layer_norm", "x"), weight(weight_object, "layer_norm", "weight");
   FloatArray bias(bias_object, "layer_norm", "bias"), residual(residual_object, "layer_norm", "residual");
   const DType dtype = promote({&x, &weight, &bias, &residual});
-  for (FloatArray* array : {&x, &weight, &bias, &residual}) array->convert(dtype);
+  check_normalization("layer_norm", x.view(), weight.optional(), bias.optional(), eps, residual.optional());
   Output output(out, "layer_norm", x.view().shape, dtype, {&x, &weight, &bias, &residual}, true);
-  {
-    const py::gil_scoped_release released;
+  for (FloatArray* array : {&x, &weight, &bias, &residual}) array->convert(dtype);
+  without_gil([&] {
     layer_norm(x.view(), weight.optional(), bias.optional(), eps, residual.optional(), output.view());
-  }
+  });
   return output.finish();
 }
 
@@ -25,12 +25,12 @@ py::object run_rms_norm(const py::object& x_object, const py::object& weight_obj
   FloatArray x = required_array(x_object, "rms_norm", "x"), weight(weight_object, "rms_norm", "weight");
   FloatArray residual(residual_object, "rms_norm", "residual");
   const DType dtype = promote({&x, &weight, &residual});
-  for (FloatArray* array : {&x, &weight, &residual}) array->convert(dtype);
+  check_normalization("rms_norm", x.view(), weight.optional(), nullptr, eps, residual.optional());
   Output output(out, "rms_norm", x.view().shape, dtype, {&x, &weight, &residual}, true);
-  {
-    const py::gil_scoped_release released;
+  for (FloatArray* array : {&x, &weight, &residual}) array->convert(dtype);
+  without_gil([&] {
     rms_norm(x.view(), weight.optional(), eps, residual.optional(), output.view());
-  }
+  });
   return output.finish();
 }
 

@@ -17,12 +17,12 @@ py::object run_rotary_embedding(const py::object& x_object, const py::object& co
   std::optional<StridedView<const std::int64_t>> positions;
   if (integers) positions = {.data = integers->values.data(), .shape = integers->shape, .strides = {}};
   const DType dtype = promote({&x, &cos, &sin});
-  for (FloatArray* array : {&x, &cos, &sin}) array->convert(dtype);
+  check_rotary_embedding(x.view(), cos.view(), sin.view(), positions ? &*positions : nullptr);
   Output output(out, "rotary_embedding", x.view().shape, dtype, {&x, &cos, &sin}, true);
-  {
-    const py::gil_scoped_release released;
+  for (FloatArray* array : {&x, &cos, &sin}) array->convert(dtype);
+  without_gil([&] {
     rotary_embedding(x.view(), cos.view(), sin.view(), positions ? &*positions : nullptr, interleaved, output.view());
-  }
+  });
   return output.finish();
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "isa/dispatch.hpp"
+#include "ndarray.hpp"
 #include "register.hpp"
 #include "runtime/parallel.hpp"
 
@@ -26,10 +27,15 @@ void register_runtime(py::module_& module) {
   module.def("get_num_threads", &get_num_threads);
   module.def(
       "set_num_threads",
-      [](int count) {
-        if (count < 1)
-          throw std::invalid_argument("set_num_threads: n must be at least 1, got " + std::to_string(count));
-        set_num_threads(count);
+      [](const py::object& n) {
+        const auto counts = integers_from(n, "set_num_threads", "n");
+        constexpr std::int64_t most = 1 << 16;
+        if (!counts || counts->shape.rank() != 0)
+          throw py::type_error("set_num_threads: n must be an integer, got " + py::repr(n).cast<std::string>());
+        if (counts->values[0] < 1 || counts->values[0] > most)
+          throw std::invalid_argument("set_num_threads: n must lie between 1 and " + std::to_string(most) + ", got " +
+                                      std::to_string(counts->values[0]));
+        set_num_threads(static_cast<int>(counts->values[0]));
       },
       py::arg("n"));
   module.def("build_info", [] {

@@ -11,21 +11,21 @@ namespace {
 py::object run_softmax(const py::object& x_object, int axis, const py::object& mask_object, const py::object& out) {
   const FloatArray x = required_array(x_object, "softmax", "x");
   const BoolArray mask(mask_object, "softmax", "mask");
+  check_softmax("softmax", x.view(), axis, mask.optional());
   Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true);
-  {
-    const py::gil_scoped_release released;
+  without_gil([&] {
     softmax(x.view(), axis, mask.optional(), output.view());
-  }
+  });
   return output.finish();
 }
 
 py::object run_log_softmax(const py::object& x_object, int axis, const py::object& out) {
   const FloatArray x = required_array(x_object, "log_softmax", "x");
+  check_softmax("log_softmax", x.view(), axis, nullptr);
   Output output(out, "log_softmax", x.view().shape, x.dtype(), {&x}, true);
-  {
-    const py::gil_scoped_release released;
+  without_gil([&] {
     log_softmax(x.view(), axis, output.view());
-  }
+  });
   return output.finish();
 }
 

@@ -245,16 +245,16 @@ def merge_attention(
     >>> float(out[0, 0]), round(float(lse[0]), 4)
     (3.0, 0.6931)
     """
-    return _core.merge_attention(_stacked(outs), _stacked(lses))
+    return _core.merge_attention(_stacked("outs", outs), _stacked("lses", lses))
 
 
-def _stacked(parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Array:
+def _stacked(name: str, parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Array:
     if isinstance(parts, np.ndarray):
         return parts
     arrays = [np.asarray(part) for part in parts]  # type: ignore[union-attr]
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
         raise ValueError(
-            f"merge_attention: parts must be one or more arrays of equal shape, got {sorted(shapes)}"
+            f"merge_attention: {name} must be one or more arrays of equal shape, got {sorted(shapes)}"
         )
     return np.stack(arrays)

@@ -14,7 +14,7 @@ from attnlib import _core
 
 __all__ = ["rotary_embedding", "sinusoidal_encoding"]
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
     "float16": np.dtype(np.float16),
@@ -27,7 +27,7 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     for name, known in _DTYPES.items():
         # None, to NumPy, equals float64.
         if dtype is not None and dtype in (name, known):
-            return _DTYPES[name]
+            return known
     raise TypeError(f"sinusoidal_encoding: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
 
 

@@ -130,8 +130,10 @@ class PyTorch(Engine):
         """By sentence-transformers, in its default batch size and two others."""
         try:
             import sentence_transformers
+            import transformers
         except ImportError:
             return []
+        transformers.utils.logging.disable_progress_bar()
         model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
 
         def encode(size: int) -> Any:

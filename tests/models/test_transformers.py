@@ -32,8 +32,8 @@ PROGRAM = """if True:
     model.double()
     encoder = getattr(model, model.base_model_prefix, model)
     with torch.no_grad():
-        means = [encoder(torch.tensor([ids])).last_hidden_state[0].mean(0).numpy() for ids in json.loads(texts)]
-    np.save(folder + "/means.npy", means)
+        hidden = [encoder(torch.tensor([ids])).last_hidden_state[0] for ids in json.loads(texts)]
+    np.save(folder + "/means.npy", [states.mean(0).numpy() for states in hidden])
 """
 
 
@@ -53,7 +53,9 @@ PROGRAM = """if True:
 )
 def test_a_family(name: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    texts = [*folders.TEXTS, "the cat sat on the mat . dogs bark " * 18]
+    # Not the text with unknown words: their number is also that of padding, which moves RoBERTa's positions.
+    texts = [text for text in folders.TEXTS if "unheard" not in text]
+    texts.append("the cat sat on the mat . dogs bark " * 16)
     ids = json.dumps([folders.token_ids(text, 148) for text in texts])
     subprocess.run([sys.executable, "-c", PROGRAM, name, str(tmp_path), ids], check=True, timeout=300)
     folders.tokenizer().save(str(tmp_path / "tokenizer.json"))

@@ -18,22 +18,12 @@ void check_row(const std::string& operation, const char* argument, const TensorV
                               ", got " + vector->shape.to_string());
 }
 
-void normalize(const std::string& operation, NormKernel kernel, const TensorView& x, const TensorView* weight,
+void normalize(const char* operation, NormKernel kernel, const TensorView& x, const TensorView* weight,
                const TensorView* bias, double eps, const TensorView* residual, const TensorView& out) {
-  if (x.rank() == 0) throw std::invalid_argument(operation + ": x must have at least one axis, got shape ()");
-  check_row(operation, "weight", weight, x);
-  check_row(operation, "bias", bias, x);
-  if (!(eps >= 0.0))
-    throw std::invalid_argument(operation + ": eps must not be negative or NaN, got " + std::to_string(eps));
+  check_normalization(operation, x, weight, bias, eps, residual);
   const std::int64_t n = x.shape.from_end(1);
-  Shape residual_strides = x.strides;
-  if (residual != nullptr) {
-    residual_strides = broadcast_strides(residual->shape, residual->strides, x.shape, operation + ": residual");
-    if (residual->rank() == 0 || residual->shape.from_end(1) != n)
-      throw std::invalid_argument(operation + ": residual must have the last axis of x, which has shape " +
-                                  x.shape.to_string() + ", got " + residual->shape.to_string());
-  }
-
+  const Shape residual_strides =
+      residual == nullptr ? x.strides : broadcast_strides(residual->shape, residual->strides, x.shape, operation);
   const RowWalk<3> walk(x.shape, {x.strides, residual_strides, out.strides}, x.rank() - 1);
   const std::int64_t rows = walk.rows();
   if (rows == 0 || n == 0) return;
@@ -63,6 +53,20 @@ void normalize(const std::string& operation, NormKernel kernel, const TensorView
 }
 
 }  // namespace
+
+void check_normalization(const std::string& operation, const TensorView& x, const TensorView* weight,
+                         const TensorView* bias, double eps, const TensorView* residual) {
+  if (x.rank() == 0) throw std::invalid_argument(operation + ": x must have at least one axis, got shape ()");
+  check_row(operation, "weight", weight, x);
+  check_row(operation, "bias", bias, x);
+  if (!(eps >= 0.0))
+    throw std::invalid_argument(operation + ": eps must not be negative or NaN, got " + std::to_string(eps));
+  if (residual == nullptr) return;
+  broadcast_strides(residual->shape, residual->strides, x.shape, operation + ": residual");
+  if (residual->rank() == 0 || residual->shape.from_end(1) != x.shape.from_end(1))
+    throw std::invalid_argument(operation + ": residual must have the last axis of x, which has shape " +
+                                x.shape.to_string() + ", got " + residual->shape.to_string());
+}
 
 void layer_norm(const TensorView& x, const TensorView* weight, const TensorView* bias, double eps,
                 const TensorView* residual, const TensorView& out) {

@@ -45,8 +45,8 @@ void check_positions(const StridedView<const std::int64_t>& positions, const Geo
 
 }  // namespace
 
-void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorView& sin,
-                      const StridedView<const std::int64_t>* positions, bool interleaved, const TensorView& out) {
+void check_rotary_embedding(const TensorView& x, const TensorView& cos, const TensorView& sin,
+                            const StridedView<const std::int64_t>* positions) {
   const Geometry geometry(x.shape);
   if (!(cos.shape == sin.shape))
     fail("cos and sin must have the same shape, got " + cos.shape.to_string() + " and " + sin.shape.to_string());
@@ -70,6 +70,14 @@ void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorVi
     fail("cos of shape " + cos.shape.to_string() + " has fewer rows than x of shape " + x.shape.to_string() +
          " has positions");
   }
+}
+
+void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorView& sin,
+                      const StridedView<const std::int64_t>* positions, bool interleaved, const TensorView& out) {
+  check_rotary_embedding(x, cos, sin, positions);
+  const Geometry geometry(x.shape);
+  const std::int64_t planes = cos.shape.from_end(1);
+  const bool picked = cos.rank() == 3;
   if (x.size() == 0) return;
 
   constexpr double nanoseconds_per_element = 0.15;

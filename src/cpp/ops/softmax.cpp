@@ -20,14 +20,6 @@ Shape moved_last(const Shape& shape, int axis) {
   return moved;
 }
 
-int checked_axis(const std::string& operation, int axis, const TensorView& x) {
-  const int positive = axis < 0 ? axis + x.rank() : axis;
-  if (positive < 0 || positive >= x.rank())
-    throw std::invalid_argument(operation + ": axis " + std::to_string(axis) + " is out of range for x of shape " +
-                                x.shape.to_string());
-  return positive;
-}
-
 // Where an element of a block of rows lies: elements from a row to the next, and along a row.
 struct Steps {
   std::int64_t row, element;
@@ -152,6 +144,13 @@ void run(const std::string& operation, SoftmaxKernel kernel, const TensorView& x
 }
 
 }  // namespace
+
+void check_softmax(const std::string& operation, const TensorView& x, int axis, const BoolView* mask) {
+  if (axis < -x.rank() || axis >= x.rank())
+    throw std::invalid_argument(operation + ": axis " + std::to_string(axis) + " is out of range for x of shape " +
+                                x.shape.to_string());
+  if (mask != nullptr) broadcast_strides(mask->shape, mask->strides, x.shape, operation + ": mask");
+}
 
 void softmax(const TensorView& x, int axis, const BoolView* mask, const TensorView& out) {
   run("softmax", kernels().softmax->softmax[static_cast<std::size_t>(x.dtype)], x, axis, mask, out);

@@ -1,6 +1,8 @@
 // Layer norm and RMS norm over the last axis.
 #pragma once
 
+#include <string>
+
 #include "attnlib/tensor_view.hpp"
 
 namespace attnlib {
@@ -15,5 +17,9 @@ void layer_norm(const TensorView& x, const TensorView* weight, const TensorView*
 // out = x / sqrt(mean(x^2) + eps) * weight; the rest as for layer_norm.
 void rms_norm(const TensorView& x, const TensorView* weight, double eps, const TensorView* residual,
               const TensorView& out);
+
+// What both check first; of use before arrays are brought into the form that they want.
+void check_normalization(const std::string& operation, const TensorView& x, const TensorView* weight,
+                         const TensorView* bias, double eps, const TensorView* residual);
 
 }  // namespace attnlib

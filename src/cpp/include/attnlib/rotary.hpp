@@ -15,4 +15,8 @@ namespace attnlib {
 void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorView& sin,
                       const StridedView<const std::int64_t>* positions, bool interleaved, const TensorView& out);
 
+// What it checks first; of use before arrays are brought into the form that it wants.
+void check_rotary_embedding(const TensorView& x, const TensorView& cos, const TensorView& sin,
+                            const StridedView<const std::int64_t>* positions);
+
 }  // namespace attnlib

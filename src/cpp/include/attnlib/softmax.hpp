@@ -1,6 +1,8 @@
 // Softmax over one axis.
 #pragma once
 
+#include <string>
+
 #include "attnlib/tensor_view.hpp"
 
 namespace attnlib {
@@ -12,5 +14,8 @@ void softmax(const TensorView& x, int axis, const BoolView* mask, const TensorVi
 
 // out = x - log(sum(e^x)) along `axis`. Rows that are all -inf give zeros.
 void log_softmax(const TensorView& x, int axis, const TensorView& out);
+
+// What both check first; of use before memory for the result is allocated.
+void check_softmax(const std::string& operation, const TensorView& x, int axis, const BoolView* mask);
 
 }  // namespace attnlib
