@@ -1,5 +1,6 @@
-# The native module, as bindings/*.cpp define it. `python -m mypy.stubtest attnlib._core` and tests/test_stub.py
-# compare the two. What the functions mean is told where the public ones are: attnlib.functional, attnlib.runtime.
+# The native module, as bindings/*.cpp define it. `python -m mypy.stubtest attnlib._core` and
+# tests/test_stub.py compare the two. What the functions mean is told where the public ones are:
+# attnlib.functional and attnlib.runtime.
 
 from typing import Any, TypedDict, type_check_only
 

@@ -17,8 +17,8 @@ __all__ = ["available_isas", "get_num_threads", "isa", "num_threads", "set_num_t
 def get_num_threads() -> int:
     """Return the number of threads that operations may use.
 
-    Until `set_num_threads` is called it is what the process may really use: the CPUs of its affinity mask, cut by its
-    cgroup's quota; the environment variable ``OMP_NUM_THREADS`` wins over both.
+    Until `set_num_threads` is called it is what the process may really use: the CPUs of its affinity mask,
+    cut by its cgroup's quota; the environment variable ``OMP_NUM_THREADS`` wins over both.
 
     Examples
     --------
@@ -84,8 +84,8 @@ def num_threads(n: int) -> Iterator[None]:
 def isa() -> str:
     """Return the name of the instruction set (rung) in use.
 
-    The fastest one that this CPU supports, or the one that the environment variable ``ATTNLIB_ISA`` named when attnlib
-    was imported.
+    The fastest one that this CPU supports, or the one that the environment variable ``ATTNLIB_ISA`` named
+    when attnlib was imported.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def available_isas() -> list[str]:
 
 
 def show_config() -> None:
-    """Print versions, compiler, instruction sets, threads, OpenMP and CUDA, as `numpy.show_config` does for NumPy.
+    """Print versions, compiler, instruction sets, threads, OpenMP and CUDA, as `numpy.show_config` does.
 
     Examples
     --------

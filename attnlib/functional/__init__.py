@@ -2,11 +2,12 @@
 
 Shared by all of them:
 
-- Inputs are float32, float64, float16 or bfloat16 (``ml_dtypes.bfloat16``) arrays of any strides; what has a contiguous
-  last axis is read in place, anything else is copied once. The result has the inputs' dtype; mixed dtypes promote as
-  NumPy's do. float16 and bfloat16 accumulate in float32.
+- Inputs are float32, float64, float16 or bfloat16 (``ml_dtypes.bfloat16``) arrays of any strides; what has a
+  contiguous last axis is read in place, anything else is copied once. The result has the inputs' dtype; mixed
+  dtypes promote as NumPy's do. float16 and bfloat16 accumulate in float32.
 - ``out=`` takes a writable array of the result's shape and dtype, strided too; it may overlap an input.
-- Integer, complex and masked arrays raise `TypeError`, wrong shapes and values `ValueError`; both name the argument.
+- Integer, complex and masked arrays raise `TypeError`, wrong shapes and values `ValueError`; both name the
+  argument.
 - The bits of a result do not depend on the number of threads, on the batch size or on padding.
 """
 

@@ -1,7 +1,7 @@
 """Scaled dot-product attention in three forms: rectangular, packed, and the joining of partial results.
 
-Dimension letters: B batch (any number of leading axes), H query heads, G key/value heads, Sq queries, Sk keys, D head
-size, Dv value head size, N sequences, Tq and Tk tokens of all sequences together.
+Dimension letters: B batch (any number of leading axes), H query heads, G key/value heads, Sq queries, Sk
+keys, D head size, Dv value head size, N sequences, Tq and Tk tokens of all sequences together.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def attention(
 ) -> Any:
     """Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value``, never storing the scores.
 
-    Scores are made in this order: ``query . key * scale``, then ``softcap * tanh(scores / softcap)``, then ``+ bias``,
-    then the ALiBi term ``-slope * |position(i) - j|``, then every key that is not allowed is removed, then softmax.
-    Query i stands at ``position(i) = query_offset + i``.
+    Scores are made in this order: ``query . key * scale``, then ``softcap * tanh(scores / softcap)``, then
+    ``+ bias``, then the ALiBi term ``-slope * |position(i) - j|``, then every key that is not allowed is
+    removed, then softmax. Query i stands at ``position(i) = query_offset + i``.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def attention(
     alibi_slopes : array_like, shape (H,), optional
         Slopes of O. Press et al., "Train short, test long" (arXiv:2108.12409).
     sinks : array_like, shape (H,), optional
-        A logit per head that takes part in the softmax's denominator and has no value. Slopes and sinks are used in
-        the compute dtype and do not take part in the promotion.
+        A logit per head that takes part in the softmax's denominator and has no value. Slopes and sinks are
+        used in the compute dtype and do not take part in the promotion.
     return_weights : bool, default False
         Return the weights too; the one case in which memory is O(Sq * Sk).
     return_lse : bool, default False
@@ -94,16 +94,16 @@ def attention(
     TypeError
         For an argument of a wrong dtype.
     ValueError
-        If shapes do not fit, H is not a multiple of G, a key length is out of range, a window side is negative, or
-        scale or softcap are not finite (softcap: not positive).
+        If shapes do not fit, H is not a multiple of G, a key length is out of range, a window side is
+        negative, or scale or softcap are not finite (softcap: not positive).
 
     Notes
     -----
-    Softmax is computed online, tile by tile (T. Dao et al., "FlashAttention", arXiv:2205.14135), in float32, or in
-    float64 for float64. Memory beyond the results is O(threads). One plan serves every shape: rows of queries are
-    independent of each other, and each adds up its keys in order; the bits of a row depend on its own query, the keys
-    it may see and their positions, and the instruction set, not on Sq, the batch, padding or threads. NaN and inf in
-    keys and values reach only the queries that may attend to them.
+    Softmax is computed online, tile by tile (T. Dao et al., "FlashAttention", arXiv:2205.14135), in float32,
+    or in float64 for float64. Memory beyond the results is O(threads). One plan serves every shape: rows of
+    queries are independent of each other, and each adds up its keys in order; the bits of a row depend on its
+    own query, the keys it may see and their positions, and the instruction set, not on Sq, the batch, padding
+    or threads. NaN and inf in keys and values reach only the queries that may attend to them.
 
     Examples
     --------
@@ -214,8 +214,8 @@ def merge_attention(
 ) -> tuple[Array, Array]:
     """Join partial attention results over disjoint sets of keys.
 
-    With ``lse = log(sum_n exp(lses[n]))`` the result is ``sum_n outs[n] * exp(lses[n] - lse)``: what one call over all
-    the keys gives.
+    With ``lse = log(sum_n exp(lses[n]))`` the result is ``sum_n outs[n] * exp(lses[n] - lse)``: what one call
+    over all the keys gives.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ __all__ = ["PackedWeight", "linear", "matmul", "pack_weight"]
 def matmul(a: npt.ArrayLike, b: npt.ArrayLike, /, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
     """Matrix product, as `numpy.matmul`.
 
-    Every element of the result is summed in the order of K by one accumulator, so its bits depend on its own row of
-    ``a`` and column of ``b`` alone, and on the instruction set in use.
+    Every element of the result is summed in the order of K by one accumulator, so its bits depend on its own
+    row of ``a`` and column of ``b`` alone, and on the instruction set in use.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def linear(
 ) -> npt.NDArray[Any]:
     """``activation(x @ weight.T + bias) + residual`` in one pass over the result.
 
-    Bias, activation and residual are applied in the compute dtype (float32; float64 for float64) to the tile that the
-    product has just finished; the result is rounded to its dtype once.
+    Bias, activation and residual are applied in the compute dtype (float32; float64 for float64) to the tile
+    that the product has just finished; the result is rounded to its dtype once.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ def pack_weight(weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None) ->
     weight : array_like, shape (out_features, in_features)
         As in `torch.nn.Linear`.
     dtype : dtype, optional
-        What to store: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``; by default the weight's own dtype.
-        Products with a bfloat16 weight read half the memory and still accumulate in float32.
+        What to store: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``; by default the weight's
+        own dtype. Products with a bfloat16 weight read half the memory and still accumulate in float32.
 
     Returns
     -------
     PackedWeight
-        With ``shape``, ``dtype``, ``nbytes`` and ``unpack()``, which gives the stored values back as an array. It
-        pickles; unpickling lays the weight out for the kernels of that process.
+        With ``shape``, ``dtype``, ``nbytes`` and ``unpack()``, which gives the stored values back as an
+        array. It pickles; unpickling lays the weight out for the kernels of that process.
 
     Raises
     ------

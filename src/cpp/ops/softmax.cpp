@@ -107,11 +107,12 @@ struct Call {
   }
 };
 
-void run(const std::string& operation, SoftmaxKernel kernel, const TensorView& x, int axis, const BoolView* mask,
+void run(const char* operation, SoftmaxKernel kernel, const TensorView& x, int axis, const BoolView* mask,
          const TensorView& out) {
-  axis = checked_axis(operation, axis, x);
-  Shape mask_strides = x.strides;
-  if (mask != nullptr) mask_strides = broadcast_strides(mask->shape, mask->strides, x.shape, operation + ": mask");
+  check_softmax(operation, x, axis, mask);
+  if (axis < 0) axis += x.rank();
+  const Shape mask_strides =
+      mask == nullptr ? x.strides : broadcast_strides(mask->shape, mask->strides, x.shape, operation);
   const Call call = {
       .kernel = kernel,
       .x = x,
