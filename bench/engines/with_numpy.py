@@ -138,7 +138,7 @@ def _attention(query: Array, key: Array, value: Array, causal: bool = False) -> 
     scores = query @ key.swapaxes(-1, -2)
     scores *= np.float32(query.shape[-1] ** -0.5)
     if causal:
-        np.copyto(scores, -np.inf, where=~np.tri(*scores.shape[-2:], dtype=bool))
+        np.copyto(scores, -np.inf, where=np.tri(*scores.shape[-2:], dtype=np.bool_) == 0)
     result: Array = _softmax(scores) @ value
     return result
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -237,7 +237,8 @@ def _join_heads(array: Array) -> Array:
 
 def _split_heads(array: Array, heads: int) -> Array:
     batch, tokens, _ = array.shape
-    return array.reshape(batch, tokens, heads, -1).swapaxes(1, 2)
+    result: Array = array.reshape(batch, tokens, heads, -1).swapaxes(1, 2)
+    return result
 
 
 ENGINE = OnnxRuntime

@@ -59,9 +59,9 @@ class PyTorch(Engine):
         return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
     def attention(self, query: Array, key: Array, value: Array, causal: bool) -> list[Call]:
-        tensors = [self.own(array) for array in (query, key, value)]
+        q, k, v = (self.own(array) for array in (query, key, value))
         attend = functional.scaled_dot_product_attention
-        return [Call("scaled_dot_product_attention", lambda: attend(*tensors, is_causal=causal))]
+        return [Call("scaled_dot_product_attention", lambda: attend(q, k, v, is_causal=causal))]
 
     def attention_varlen(self, query: Array, key: Array, value: Array, cu_seqlens: Array) -> list[Call]:
         """One call for each sequence, or one for all of them, padded and masked."""
@@ -77,6 +77,7 @@ class PyTorch(Engine):
             padded.append(batch.transpose(1, 2).contiguous())
             packed.append([part.transpose(0, 1)[None] for part in tensor.split(lengths.tolist())])
         sequences = list(zip(*packed, strict=True))
+        q, k, v = padded
         return [
             Call(
                 "one call a sequence",
@@ -85,7 +86,7 @@ class PyTorch(Engine):
             ),
             Call(
                 "padded, with a mask",
-                lambda: attend(*padded, attn_mask=mask),
+                lambda: attend(q, k, v, attn_mask=mask),
                 lambda result: result.transpose(1, 2)[valid].numpy(),
             ),
         ]
@@ -94,7 +95,7 @@ class PyTorch(Engine):
         """Weights as they are, and packed by oneDNN (``torch.utils.mkldnn``)."""
         layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
         layer.load_state_dict({"weight": self.own(weight), "bias": self.own(bias)})
-        packed = mkldnn.to_mkldnn(layer.eval())
+        packed = _packed(layer.eval())
         tensor = self.own(x)
         act: Callable[[Tensor], Tensor] = getattr(functional, activation) if activation else lambda y: y
         return [
@@ -111,7 +112,7 @@ class PyTorch(Engine):
         layer.load_state_dict({name: self.own(array) for name, array in state.items()})
         layer.eval()
         packed = copy.deepcopy(layer)
-        packed.linear1, packed.linear2 = mkldnn.to_mkldnn(packed.linear1), mkldnn.to_mkldnn(packed.linear2)
+        packed.linear1, packed.linear2 = _packed(packed.linear1), _packed(packed.linear2)
         tensor = self.own(x)
 
         def run(chosen: torch.nn.Module, fast: bool) -> Tensor:
@@ -133,7 +134,7 @@ class PyTorch(Engine):
             import transformers
         except ImportError:
             return []
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
 
         def encode(size: int) -> Any:
@@ -141,6 +142,11 @@ class PyTorch(Engine):
 
         name = f"sentence-transformers {sentence_transformers.__version__}, batch size"
         return [Call(f"{name} {size}", partial(encode, size)) for size in _BATCH_SIZES]
+
+
+def _packed(layer: torch.nn.Linear) -> Any:
+    """Lay out a layer's weight for oneDNN, which on some CPUs is faster than the BLAS of an ordinary layer."""
+    return mkldnn.to_mkldnn(layer)  # type: ignore[no-untyped-call]
 
 
 def _rotary_embedding(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
