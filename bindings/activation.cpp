@@ -13,9 +13,7 @@ py::object run_activation(Activation kind, const char* operation, const py::obje
   FloatArray x = required_array(x_object, operation, "x");
   Output output(out, operation, x.view().shape, x.dtype(), {&x}, true);
   x.convert(x.dtype());
-  without_gil([&] {
-    activate(kind, x.view(), output.view());
-  });
+  without_gil([&] { activate(kind, x.view(), output.view()); });
   return output.finish();
 }
 
@@ -39,9 +37,7 @@ py::object run_swiglu(const py::object& gate_object, const py::object& up_object
   Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true);
   gate.convert(dtype);
   up.convert(dtype);
-  without_gil([&] {
-    swiglu(gate.view(), up.view(), output.view());
-  });
+  without_gil([&] { swiglu(gate.view(), up.view(), output.view()); });
   return output.finish();
 }
 

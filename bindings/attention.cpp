@@ -21,8 +21,7 @@ struct CommonOptions {
   AttentionOptions options;
 
   CommonOptions(const char* operation, bool causal, const py::object& window, const py::object& scale,
-                const py::object& softcap, const py::object& alibi_slopes_object,
-                const py::object& sinks_object)
+                const py::object& softcap, const py::object& alibi_slopes_object, const py::object& sinks_object)
       : alibi_slopes(alibi_slopes_object, operation, "alibi_slopes"), sinks(sinks_object, operation, "sinks") {
     options.causal = causal;
     options.scale = float_from(scale, operation, "scale");
@@ -84,10 +83,9 @@ IntegerView view_of(const Integers& integers) {
 py::object bound_attention(const py::object& query_object, const py::object& key_object, const py::object& value_object,
                            const py::object& mask_object, const py::object& bias_object, bool causal,
                            const py::object& window, const py::object& query_offset_object,
-                           const py::object& key_lengths_object, const py::object& scale,
-                           const py::object& softcap, const py::object& alibi_slopes_object,
-                           const py::object& sinks_object, bool return_weights, bool return_lse,
-                           const py::object& out_object) {
+                           const py::object& key_lengths_object, const py::object& scale, const py::object& softcap,
+                           const py::object& alibi_slopes_object, const py::object& sinks_object, bool return_weights,
+                           bool return_lse, const py::object& out_object) {
   FloatArray query = required_array(query_object, "attention", "query");
   FloatArray key = required_array(key_object, "attention", "key");
   FloatArray value = required_array(value_object, "attention", "value");
@@ -96,7 +94,8 @@ py::object bound_attention(const py::object& query_object, const py::object& key
   CommonOptions common("attention", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value, &bias});
-  Output out(out_object, "attention", shapes.out, dtype, {&query, &key, &value, &bias, &common.alibi_slopes, &common.sinks});
+  Output out(out_object, "attention", shapes.out, dtype,
+             {&query, &key, &value, &bias, &common.alibi_slopes, &common.sinks});
   query.convert(dtype);
   key.convert(dtype);
   value.convert(dtype);
@@ -122,9 +121,7 @@ py::object bound_attention(const py::object& query_object, const py::object& key
                 std::initializer_list<const FloatArray*>{});
     results.lse = &lse->view();
   }
-  without_gil([&] {
-    attention(query.view(), key.view(), value.view(), options, results);
-  });
+  without_gil([&] { attention(query.view(), key.view(), value.view(), options, results); });
   return joined_results(out, weights, lse);
 }
 
@@ -150,7 +147,8 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
   CommonOptions common("attention_varlen", causal, window, scale, softcap, alibi_slopes_object, sinks_object);
   const AttentionShapes shapes = attention_varlen_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value});
-  Output out(out_object, "attention_varlen", shapes.out, dtype, {&query, &key, &value, &common.alibi_slopes, &common.sinks});
+  Output out(out_object, "attention_varlen", shapes.out, dtype,
+             {&query, &key, &value, &common.alibi_slopes, &common.sinks});
   query.convert(dtype);
   key.convert(dtype);
   value.convert(dtype);
@@ -184,9 +182,7 @@ py::object bound_merge_attention(const py::object& outs_object, const py::object
   for (int axis = 1; axis < lses.view().rank(); ++axis) lse_shape.push_back(lses.view().shape[axis]);
   Output out(py::none(), "merge_attention", out_shape, dtype, {});
   Output lse(py::none(), "merge_attention", lse_shape, compute, {});
-  without_gil([&] {
-    merge_attention(outs.view(), lses.view(), out.view(), lse.view());
-  });
+  without_gil([&] { merge_attention(outs.view(), lses.view(), out.view(), lse.view()); });
   py::object merged = out.finish();
   return py::make_tuple(merged, lse.finish());
 }
@@ -196,8 +192,8 @@ py::object bound_merge_attention(const py::object& outs_object, const py::object
 void register_attention(py::module_& module) {
   module.def("attention", &bound_attention, py::arg("query"), py::arg("key"), py::arg("value"), py::arg("mask"),
              py::arg("bias"), py::arg("causal"), py::arg("window"), py::arg("query_offset"), py::arg("key_lengths"),
-             py::arg("scale"), py::arg("softcap"), py::arg("alibi_slopes"), py::arg("sinks"),
-             py::arg("return_weights"), py::arg("return_lse"), py::arg("out"));
+             py::arg("scale"), py::arg("softcap"), py::arg("alibi_slopes"), py::arg("sinks"), py::arg("return_weights"),
+             py::arg("return_lse"), py::arg("out"));
   module.def("attention_varlen", &bound_attention_varlen, py::arg("query"), py::arg("key"), py::arg("value"),
              py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("causal"), py::arg("window"), py::arg("scale"),
              py::arg("softcap"), py::arg("alibi_slopes"), py::arg("sinks"), py::arg("return_lse"), py::arg("out"));

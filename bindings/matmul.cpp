@@ -43,15 +43,12 @@ py::object bound_matmul(const py::object& a_object, const py::object& b_object, 
   Output out(out_object, "matmul", shape, dtype, {&a, &b});
   a.convert(dtype);
   b.cast(dtype);
-  without_gil([&] {
-    matmul(a.view(), b.view(), out.view());
-  });
+  without_gil([&] { matmul(a.view(), b.view(), out.view()); });
   return out.finish();
 }
 
 py::object bound_linear(const py::object& x_object, const py::object& weight_object, const py::object& bias_object,
-                        const py::object& activation, const py::object& residual_object,
-                        const py::object& out_object) {
+                        const py::object& activation, const py::object& residual_object, const py::object& out_object) {
   LinearOptions options;
   options.activation = activation_from(activation);
   FloatArray x = required_array(x_object, "linear", "x");
@@ -105,13 +102,12 @@ void register_matmul(py::module_& module) {
   py::class_<PackedWeight, std::shared_ptr<PackedWeight>>(
       module, "PackedWeight",
       "A weight of shape (out_features, in_features) laid out for the kernels in use; made by pack_weight.")
-      .def_property_readonly("shape",
-                             [](const PackedWeight& self) {
-                               return py::make_tuple(self.out_features(), self.in_features());
-                             },
-                             "(out_features, in_features)")
-      .def_property_readonly("dtype", [](const PackedWeight& self) { return numpy_dtype(self.dtype()); },
-                             "The dtype that the weight is stored in.")
+      .def_property_readonly(
+          "shape", [](const PackedWeight& self) { return py::make_tuple(self.out_features(), self.in_features()); },
+          "(out_features, in_features)")
+      .def_property_readonly(
+          "dtype", [](const PackedWeight& self) { return numpy_dtype(self.dtype()); },
+          "The dtype that the weight is stored in.")
       .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
       .def("unpack", &unpack, "The weight as a new C-contiguous array of its dtype.")
       .def("__repr__",

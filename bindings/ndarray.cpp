@@ -25,13 +25,10 @@ std::optional<DType> float_dtype(const py::dtype& dtype) {
 
 std::string prefix(const char* operation, const char* argument) { return std::string(operation) + ": " + argument; }
 
-bool is_plain(const py::object& object) {
-  return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
-}
+bool is_plain(const py::object& object) { return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_; }
 
 bool is_masked(const py::object& object) {
-  return !is_plain(object) &&
-         py::isinstance(object, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
+  return !is_plain(object) && py::isinstance(object, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
 }
 
 // Any array-like as a plain ndarray.

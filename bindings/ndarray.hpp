@@ -117,7 +117,7 @@ class Output {
   py::object finish();
 
  private:
-  py::object target_;  // the caller's out=, or none
+  py::object target_;             // the caller's out=, or none
   py::array array_ = no_array();  // what the kernels fill
   bool staged_ = false;
   TensorView view_;

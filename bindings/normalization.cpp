@@ -14,9 +14,8 @@ py::object run_layer_norm(const py::object& x_object, const py::object& weight_o
   check_normalization("layer_norm", x.view(), weight.optional(), bias.optional(), eps, residual.optional());
   Output output(out, "layer_norm", x.view().shape, dtype, {&x, &weight, &bias, &residual}, true);
   for (FloatArray* array : {&x, &weight, &bias, &residual}) array->convert(dtype);
-  without_gil([&] {
-    layer_norm(x.view(), weight.optional(), bias.optional(), eps, residual.optional(), output.view());
-  });
+  without_gil(
+      [&] { layer_norm(x.view(), weight.optional(), bias.optional(), eps, residual.optional(), output.view()); });
   return output.finish();
 }
 
@@ -28,9 +27,7 @@ py::object run_rms_norm(const py::object& x_object, const py::object& weight_obj
   check_normalization("rms_norm", x.view(), weight.optional(), nullptr, eps, residual.optional());
   Output output(out, "rms_norm", x.view().shape, dtype, {&x, &weight, &residual}, true);
   for (FloatArray* array : {&x, &weight, &residual}) array->convert(dtype);
-  without_gil([&] {
-    rms_norm(x.view(), weight.optional(), eps, residual.optional(), output.view());
-  });
+  without_gil([&] { rms_norm(x.view(), weight.optional(), eps, residual.optional(), output.view()); });
   return output.finish();
 }
 

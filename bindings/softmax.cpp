@@ -13,9 +13,7 @@ py::object run_softmax(const py::object& x_object, int axis, const py::object& m
   const BoolArray mask(mask_object, "softmax", "mask");
   check_softmax("softmax", x.view(), axis, mask.optional());
   Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true);
-  without_gil([&] {
-    softmax(x.view(), axis, mask.optional(), output.view());
-  });
+  without_gil([&] { softmax(x.view(), axis, mask.optional(), output.view()); });
   return output.finish();
 }
 
@@ -23,9 +21,7 @@ py::object run_log_softmax(const py::object& x_object, int axis, const py::objec
   const FloatArray x = required_array(x_object, "log_softmax", "x");
   check_softmax("log_softmax", x.view(), axis, nullptr);
   Output output(out, "log_softmax", x.view().shape, x.dtype(), {&x}, true);
-  without_gil([&] {
-    log_softmax(x.view(), axis, output.view());
-  });
+  without_gil([&] { log_softmax(x.view(), axis, output.view()); });
   return output.finish();
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+from scipy.special import erf  # type: ignore[import-untyped]
 
 from engines.engine import Engine
 
@@ -43,7 +43,7 @@ class NumPy(Engine):
 
     @property
     def version(self) -> str:
-        return np.__version__
+        return str(np.__version__)
 
 
 def _sigmoid(x: Array) -> Array:

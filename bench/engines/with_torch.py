@@ -145,7 +145,7 @@ class PyTorch(Engine):
 
 
 def _packed(layer: torch.nn.Linear) -> Any:
-    """Lay out a layer's weight for oneDNN, which on some CPUs is faster than the BLAS of an ordinary layer."""
+    """Lay out a weight for oneDNN, which on some CPUs is faster than the BLAS of ordinary layers."""
     return mkldnn.to_mkldnn(layer)  # type: ignore[no-untyped-call]
 
 

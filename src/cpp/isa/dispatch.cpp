@@ -9,8 +9,8 @@
 
 namespace attnlib {
 
-#define ATTNLIB_DECLARE(rung)      \
-  namespace rung {                 \
+#define ATTNLIB_DECLARE(rung)     \
+  namespace rung {                \
   extern const KernelTable table; \
   }
 ATTNLIB_FOR_EACH_RUNG(ATTNLIB_DECLARE)

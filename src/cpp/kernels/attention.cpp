@@ -156,8 +156,7 @@ void merge(const MergeTask* arguments) noexcept {
 
 template <class T>
 std::int64_t scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept {
-  return scratch_elements<compute_type<T>>(head_size, value_size) *
-         static_cast<std::int64_t>(sizeof(compute_type<T>));
+  return scratch_elements<compute_type<T>>(head_size, value_size) * static_cast<std::int64_t>(sizeof(compute_type<T>));
 }
 
 }  // namespace

@@ -13,14 +13,16 @@
 // and at the end out = O / l, transposed back. Q and O are kept transposed, [d][row].
 //
 // Register budget. A tile of R keys (or R value columns) and 2 registers of rows keeps 2R accumulators; a step loads 2
-// registers and R broadcasts for 2R multiply-adds: 8 x 2 of 32 registers (D of 64 is 8 tiles; 12 x 2 was no faster), 6 x 2 of 16.
+// registers and R broadcasts for 2R multiply-adds: 8 x 2 of 32 registers (D of 64 is 8 tiles; 12 x 2 was no faster), 6
+// x 2 of 16.
 //
 // Order. Every score is one accumulator over d; every output element adds up the keys of a block in
-// order, and the blocks in order from key 0, rescaled in between. Rows never meet; blocks that a row may not see leave it
-// as it was, to the bit (they multiply by 2^0 and add 0). So bits depend on the row's own keys, and on nothing else.
+// order, and the blocks in order from key 0, rescaled in between. Rows never meet; blocks that a row may not see leave
+// it as it was, to the bit (they multiply by 2^0 and add 0). So bits depend on the row's own keys, and on nothing else.
 //
 // Removed keys. S is replaced by -inf whatever it was, so P is exactly 0; where a block has removed keys and its values
-// are not all finite, a weight of 0 takes nothing. So NaN or inf in keys and values reaches only the rows that see them.
+// are not all finite, a weight of 0 takes nothing. So NaN or inf in keys and values reaches only the rows that see
+// them.
 #pragma once
 
 #include <cstdint>

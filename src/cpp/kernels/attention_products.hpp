@@ -1,5 +1,5 @@
-// The two products of attention on one tile of rows: keys times queries, and values times weights. Both keep the rows in
-// the lanes and broadcast the other operand from where it lies; see kernels/attention.hpp for the register budget.
+// The two products of attention on one tile of rows: keys times queries, and values times weights. Both keep the rows
+// in the lanes and broadcast the other operand from where it lies; see kernels/attention.hpp for the register budget.
 #pragma once
 
 #include "kernels/simd/vector.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr int tile_vectors = 2;
 template <class C>
-constexpr int tile_rows = tile_vectors* lanes<C>;
+constexpr int tile_rows = tile_vectors * lanes<C>;
 
 // scores[key][row] = sum_d keys[key][d] query[d][row] for Keys keys.
 template <class C, int Keys>
@@ -74,8 +74,8 @@ ATTNLIB_INLINE void score_rest(const C* keys, std::int64_t key_stride, int count
 }
 
 template <class C>
-void multiply_scores(const C* keys, std::int64_t key_stride, std::int64_t count, const C* query,
-                     std::int64_t head_size, C* scores) {
+void multiply_scores(const C* keys, std::int64_t key_stride, std::int64_t count, const C* query, std::int64_t head_size,
+                     C* scores) {
   std::int64_t key = 0;
   for (; key + attention_rows <= count; key += attention_rows)
     score_keys<C, attention_rows>(keys + key * key_stride, key_stride, query, head_size, scores + key * tile_rows<C>);
@@ -116,7 +116,8 @@ bool all_finite(const C* values, std::int64_t value_stride, int count, std::int6
   return !any<C>(sum != zero<C>());
 }
 
-// multiply_values for values that are not all finite: a row whose weight is 0 takes nothing, where 0 * NaN would be NaN.
+// multiply_values for values that are not all finite: a row whose weight is 0 takes nothing, where 0 * NaN would be
+// NaN.
 template <class C>
 void multiply_seen_values(const C* values, std::int64_t value_stride, int count, const C* weights,
                           std::int64_t value_size, const vec<C>* correction, C* accumulated) {

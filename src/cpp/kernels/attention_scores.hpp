@@ -1,5 +1,5 @@
-// What happens to the scores of one tile and one block of keys between the two products: soft cap, bias, ALiBi, removal,
-// and the online softmax.
+// What happens to the scores of one tile and one block of keys between the two products: soft cap, bias, ALiBi,
+// removal, and the online softmax.
 #pragma once
 
 #include "kernels/attention_tile.hpp"
@@ -54,8 +54,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     if (task.slopes == nullptr) continue;
     slope[row / lanes<C>][row % lanes<C>] =
         static_cast<const C*>(task.slopes)[tile.head_of[row]] * static_cast<C>(log2_e);
-    position[row / lanes<C>][row % lanes<C>] =
-        static_cast<C>(task.query_offset + tile.query_of[row] - first);
+    position[row / lanes<C>][row % lanes<C>] = static_cast<C>(task.query_offset + tile.query_of[row] - first);
   }
 
   KeyRange range{count, 0, 0, true};
@@ -73,8 +72,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
         score = fma(bias, broadcast<C>(static_cast<C>(log2_e)), score);
         seen = seen & (bias != broadcast<C>(-infinity));
       }
-      if (task.slopes != nullptr)
-        score = score - slope[v] * abs<C>(position[v] - broadcast<C>(static_cast<C>(key)));
+      if (task.slopes != nullptr) score = score - slope[v] * abs<C>(position[v] - broadcast<C>(static_cast<C>(key)));
       if (task.mask != nullptr)
         seen = seen & bit_cast<mask_vec<C>>(load(workspace.mask + key * tile_rows<C> + v * lanes<C>));
       store(place, seen ? score : broadcast<C>(-infinity));

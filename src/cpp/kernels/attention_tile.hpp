@@ -1,5 +1,5 @@
-// One tile of rows: its state between blocks of keys, its beginning (queries into the lanes) and its end (results out of
-// them). See kernels/attention.hpp for the whole.
+// One tile of rows: its state between blocks of keys, its beginning (queries into the lanes) and its end (results out
+// of them). See kernels/attention.hpp for the whole.
 #pragma once
 
 #include "kernels/attention.hpp"
@@ -16,19 +16,19 @@ constexpr double ln_2 = 0.6931471805599453;
 // One tile between blocks. Rows beyond the task's last one are lanes of zeros that see no key.
 template <class C>
 struct Tile {
-  int rows;                              // 1..tile_rows
-  std::int64_t lowest, highest;          // keys outside [lowest, highest) are seen by no row
-  std::int64_t all_see_from, all_see_to; // keys inside are seen by every row, mask and bias aside
-  std::int64_t low[tile_rows<C>], high[tile_rows<C>];    // row sees keys of [low, high)
+  int rows;                                                    // 1..tile_rows
+  std::int64_t lowest, highest;                                // keys outside [lowest, highest) are seen by no row
+  std::int64_t all_see_from, all_see_to;                       // keys inside are seen by every row, mask and bias aside
+  std::int64_t low[tile_rows<C>], high[tile_rows<C>];          // row sees keys of [low, high)
   std::int64_t query_of[tile_rows<C>], head_of[tile_rows<C>];  // the row's query, and its head within the group
-  C* query;        // [head_size][tile_rows], scaled
-  C* accumulated;  // [value_size][tile_rows]
-  C* maximum;      // [tile_rows], log2 units
-  C* sum;          // [tile_rows]
+  C* query;                                                    // [head_size][tile_rows], scaled
+  C* accumulated;                                              // [value_size][tile_rows]
+  C* maximum;                                                  // [tile_rows], log2 units
+  C* sum;                                                      // [tile_rows]
 };
 
-// Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin; `shift` is
-// the row of the scores that belongs to the first of them. `has_removed`: not every row sees all of them.
+// Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin; `shift`
+// is the row of the scores that belongs to the first of them. `has_removed`: not every row sees all of them.
 struct KeyRange {
   int first, last;
   int shift;
@@ -37,12 +37,12 @@ struct KeyRange {
 
 template <class C>
 struct Workspace {
-  C* tiles;        // per tile: query, accumulated, maximum, sum
-  C* scores;       // [key_block][tile_rows]
-  C* bias;         // [key_block][tile_rows]
-  C* mask;         // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
-  C* keys;         // [key_block][head_size]
-  C* values;       // [key_block][value_size]
+  C* tiles;   // per tile: query, accumulated, maximum, sum
+  C* scores;  // [key_block][tile_rows]
+  C* bias;    // [key_block][tile_rows]
+  C* mask;    // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
+  C* keys;    // [key_block][head_size]
+  C* values;  // [key_block][value_size]
 };
 
 template <class C>
@@ -170,8 +170,7 @@ void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
 
 template <class T, class C>
 ATTNLIB_INLINE T* weights_row(const AttentionTask& task, const Tile<C>& tile, int row) {
-  return static_cast<T*>(task.weights) +
-         row_offset(tile, row, task.weights_head_stride, task.weights_query_stride);
+  return static_cast<T*>(task.weights) + row_offset(tile, row, task.weights_head_stride, task.weights_query_stride);
 }
 
 template <class T, class C = compute_type<T>>
@@ -194,9 +193,9 @@ void store_weights(const AttentionTask& task, const Tile<C>& tile, std::int64_t 
     }
   }
   const std::int64_t first = block_begin + range.first;
-  scatter_transposed<T, C>(
-      tile.rows, range.last - range.first, scores, tile.sum,
-      [&](int row) __attribute__((always_inline)) { return weights_row<T>(task, tile, row) + first; });
+  scatter_transposed<T, C>(tile.rows, range.last - range.first, scores, tile.sum,
+                           [&](int row)
+                               __attribute__((always_inline)) { return weights_row<T>(task, tile, row) + first; });
 }
 
 }  // namespace

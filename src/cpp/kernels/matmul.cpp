@@ -9,7 +9,7 @@ namespace {
 constexpr std::int64_t depth_block = 768;
 
 template <class C>
-constexpr int panel_width = product_vectors* lanes<C>;
+constexpr int panel_width = product_vectors * lanes<C>;
 
 template <class C, class P>
 using TileFunction = void (*)(const C* a, std::int64_t a_stride, const P* panel, std::int64_t depth_stride,
@@ -23,8 +23,7 @@ void multiply_tile(const C* a, std::int64_t a_stride, const P* panel, std::int64
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v)
-      sum[row][v] = resume ? load(tile + row * tile_stride + v * lanes<C>) : zero<C>();
+    for (int v = 0; v < Vectors; ++v) sum[row][v] = resume ? load(tile + row * tile_stride + v * lanes<C>) : zero<C>();
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; ++k) {
     vec<C> columns[Vectors];
@@ -185,7 +184,8 @@ void widen(const void* from, std::int64_t count, float* target) noexcept {
   const T* source = static_cast<const T*>(from);
   std::int64_t i = 0;
   for (; i + lanes<float> <= count; i += lanes<float>) store(target + i, load(source + i));
-  if (i < count) store_partial(target + i, load_partial(source + i, static_cast<int>(count - i)), static_cast<int>(count - i));
+  if (i < count)
+    store_partial(target + i, load_partial(source + i, static_cast<int>(count - i)), static_cast<int>(count - i));
 }
 
 }  // namespace

@@ -44,8 +44,8 @@ class PerBatch {
 }  // namespace
 
 AttentionShapes attention_shapes(const Shape& query_given, const Shape& key_given, const Shape& value_given) {
-  const std::string shapes = ", got query " + query_given.to_string() + ", key " + key_given.to_string() +
-                             ", value " + value_given.to_string();
+  const std::string shapes = ", got query " + query_given.to_string() + ", key " + key_given.to_string() + ", value " +
+                             value_given.to_string();
   for (const Shape* shape : {&query_given, &key_given, &value_given})
     if (shape->rank() < 2)
       throw std::invalid_argument("attention: query, key and value must be (..., heads, length, size)" + shapes);
@@ -79,7 +79,8 @@ AttentionShapes attention_shapes(const Shape& query_given, const Shape& key_give
 void attention(const TensorView& query_given, const TensorView& key_given, const TensorView& value_given,
                const AttentionOptions& options, const AttentionResults& results) {
   const AttentionShapes shapes = attention_shapes(query_given.shape, key_given.shape, value_given.shape);
-  const TensorView query = with_heads(query_given, 2), key = with_heads(key_given, 2), value = with_heads(value_given, 2);
+  const TensorView query = with_heads(query_given, 2), key = with_heads(key_given, 2),
+                   value = with_heads(value_given, 2);
   const TensorView out = with_heads(results.out, 2);
   const int batch_axes = shapes.batch.rank();
   const std::int64_t batch = shapes.batch.size();
@@ -140,10 +141,7 @@ void attention(const TensorView& query_given, const TensorView& key_given, const
   const std::int64_t heads_per_group = call.heads;
   const std::int64_t compute_size = query.dtype == DType::float64 ? 8 : 4;
   run_attention(
-      call, batch,
-      [&](std::int64_t n) {
-        return SequenceLengths{queries, lengths ? lengths[n] : keys};
-      },
+      call, batch, [&](std::int64_t n) { return SequenceLengths{queries, lengths ? lengths[n] : keys}; },
       [&](AttentionTask& task, std::int64_t n, std::int64_t group) {
         const std::int64_t head = group * heads_per_group;
         const auto at = [&](const Shape& batch_strides, std::int64_t head_stride, std::int64_t index) {

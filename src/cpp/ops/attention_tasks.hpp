@@ -30,7 +30,9 @@ struct SequenceLengths {
 
 inline AttentionCall begin_attention(const char* operation, DType dtype, std::int64_t query_heads, std::int64_t groups,
                                      std::int64_t head_size, std::int64_t value_size, const AttentionOptions& options) {
-  const auto refuse = [&](const std::string& text) { throw std::invalid_argument(std::string(operation) + ": " + text); };
+  const auto refuse = [&](const std::string& text) {
+    throw std::invalid_argument(std::string(operation) + ": " + text);
+  };
   AttentionCall call{};
   call.dtype = dtype;
   call.groups = groups;
@@ -73,9 +75,9 @@ inline std::int64_t limited_sum(std::int64_t a, std::int64_t b) {
 inline void set_positions(AttentionTask& task, std::int64_t query_offset, const AttentionOptions& options) {
   task.query_offset = limited_sum(query_offset, 0);
   task.left_offset = options.window_left ? limited_sum(query_offset, -*options.window_left) : -far_away;
-  task.right_offset = options.causal          ? task.query_offset
+  task.right_offset = options.causal         ? task.query_offset
                       : options.window_right ? limited_sum(query_offset, *options.window_right)
-                                              : far_away;
+                                             : far_away;
 }
 
 // lengths(sequence) gives its extents, fill(task, sequence, group) the pointers, strides and positions; a task then

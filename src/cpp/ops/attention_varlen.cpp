@@ -49,8 +49,9 @@ void attention_varlen(const TensorView& query, const TensorView& key, const Tens
   check_offsets(cu_seqlens_q, query.shape[0], "cu_seqlens_q", "Tq");
   check_offsets(cu_seqlens_k, key.shape[0], "cu_seqlens_k", "Tk");
   if (cu_seqlens_q.size() != cu_seqlens_k.size())
-    throw std::invalid_argument("attention_varlen: cu_seqlens_q and cu_seqlens_k must have the same number of entries, got " +
-                                std::to_string(cu_seqlens_q.size()) + " and " + std::to_string(cu_seqlens_k.size()));
+    throw std::invalid_argument(
+        "attention_varlen: cu_seqlens_q and cu_seqlens_k must have the same number of entries, got " +
+        std::to_string(cu_seqlens_q.size()) + " and " + std::to_string(cu_seqlens_k.size()));
   const TensorView& out = results.out;
   AttentionCall call = begin_attention("attention_varlen", query.dtype, query.shape[1], key.shape[1], query.shape[2],
                                        value.shape[2], options);

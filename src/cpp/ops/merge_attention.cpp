@@ -17,7 +17,8 @@ void merge_attention(const TensorView& outs, const TensorView& lses, const Tenso
   const std::int64_t parts = outs.shape[0], width = outs.shape.from_end(1), rows = lse.size();
   const bool is_double = out.dtype == DType::float64;
   const auto merge = kernels().attention->merge[static_cast<int>(out.dtype)];
-  const int threads = threads_for(static_cast<double>(rows) * static_cast<double>(parts) * static_cast<double>(width + 8));
+  const int threads =
+      threads_for(static_cast<double>(rows) * static_cast<double>(parts) * static_cast<double>(width + 8));
   const std::int64_t chunk = std::max<std::int64_t>(rows / (4 * threads), 1);
   parallel_for((rows + chunk - 1) / chunk, threads, [&](std::int64_t task) {
     const std::int64_t first = task * chunk;

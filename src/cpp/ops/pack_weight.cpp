@@ -29,7 +29,8 @@ PackedWeight::PackedWeight(const TensorView& weight) : dtype_(weight.dtype) {
 void PackedWeight::unpack(const TensorView& out) const {
   const std::int64_t size = dtype_size(dtype_);
   for (std::int64_t n = 0; n < out_features_; ++n) {
-    const std::byte* column = panels_.get() + (n / panel_width_ * in_features_ * panel_width_ + n % panel_width_) * size;
+    const std::byte* column =
+        panels_.get() + (n / panel_width_ * in_features_ * panel_width_ + n % panel_width_) * size;
     for (std::int64_t k = 0; k < in_features_; ++k)
       std::memcpy(out.at(n * in_features_ + k), column + k * panel_width_ * size, static_cast<std::size_t>(size));
   }

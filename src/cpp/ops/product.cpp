@@ -65,9 +65,8 @@ void run_blocks(const Product& p, const std::byte* a, std::int64_t a_stride, con
     block.out = p.out + (row * p.out_stride + column) * dtype_size(p.dtype);
     block.out_stride = p.out_stride;
     block.bias = p.bias == nullptr ? nullptr : p.bias + column * compute_size;
-    block.residual = p.residual == nullptr
-                         ? nullptr
-                         : p.residual + (row * p.residual_stride + column) * dtype_size(p.dtype);
+    block.residual =
+        p.residual == nullptr ? nullptr : p.residual + (row * p.residual_stride + column) * dtype_size(p.dtype);
     block.residual_stride = p.residual_stride;
     block.activation = p.activation;
     multiply(&block);

@@ -1,4 +1,5 @@
-// One matrix product, planned: how b becomes panels, how the output is cut into tasks. matmul and linear are made of it.
+// One matrix product, planned: how b becomes panels, how the output is cut into tasks. matmul and linear are made of
+// it.
 #pragma once
 
 #include <cstddef>

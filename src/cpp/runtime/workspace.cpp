@@ -7,8 +7,8 @@ namespace attnlib {
 namespace {
 
 constexpr std::size_t alignment = 64;
-// Address space kept for the life of the thread, memory only as far as it was touched: enough for what attention and the
-// products want. What does not fit is allocated for the call and given back.
+// Address space kept for the life of the thread, memory only as far as it was touched: enough for what attention and
+// the products want. What does not fit is allocated for the call and given back.
 constexpr std::size_t stack_bytes = std::size_t{4} << 20;
 
 struct AlignedDelete {
@@ -29,7 +29,9 @@ std::byte* allocate(std::size_t bytes) {
 }  // namespace
 
 Scratch::Scratch(std::int64_t bytes)
-    : data_(nullptr), bytes_((static_cast<std::size_t>(bytes) + alignment - 1) / alignment * alignment), on_stack_(false) {
+    : data_(nullptr),
+      bytes_((static_cast<std::size_t>(bytes) + alignment - 1) / alignment * alignment),
+      on_stack_(false) {
   ThreadStack& stack = thread_stack;
   if (bytes_ > stack_bytes - stack.used) {
     data_ = allocate(bytes_);

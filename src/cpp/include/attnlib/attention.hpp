@@ -44,8 +44,8 @@ struct AttentionResults {
 
 // query, key, value and the results are contiguous along the last axis; query, key, value, bias, out, weights share a
 // dtype.
-void attention(const TensorView& query, const TensorView& key, const TensorView& value,
-               const AttentionOptions& options, const AttentionResults& results);
+void attention(const TensorView& query, const TensorView& key, const TensorView& value, const AttentionOptions& options,
+               const AttentionResults& results);
 
 // The same over sequences packed end to end: query (Tq, H, D), key (Tk, G, D), value (Tk, G, Dv), out (Tq, H, Dv), lse
 // (Tq, H). Sequence n has the queries cu_seqlens_q[n] .. cu_seqlens_q[n + 1] - 1, and the keys likewise. Of the options

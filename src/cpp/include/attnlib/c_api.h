@@ -1,5 +1,6 @@
 /* The kernels for callers that have pointers instead of arrays, such as Cython code without the GIL: plain C, no
- * exceptions. The Python module carries the table as the capsule attnlib._core._c_api; attnlib/cython_api.pxd wraps it. */
+ * exceptions. The Python module carries the table as the capsule attnlib._core._c_api; attnlib/cython_api.pxd wraps it.
+ */
 #ifndef ATTNLIB_C_API_H
 #define ATTNLIB_C_API_H
 

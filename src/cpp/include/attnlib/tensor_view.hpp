@@ -14,9 +14,7 @@ namespace attnlib {
 
 inline constexpr int max_rank = 16;
 
-inline std::int64_t dtype_size(DType dtype) {
-  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
-}
+inline std::int64_t dtype_size(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
 inline const char* dtype_name(DType dtype) {
   constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16"};
   return names[static_cast<int>(dtype)];
@@ -41,7 +39,7 @@ class Shape {
   const std::int64_t* end() const { return extents_.data() + rank_; }
   void push_back(std::int64_t extent);  // std::invalid_argument beyond max_rank axes
   Shape first(int count) const { return Shape(std::span(extents_.data(), static_cast<std::size_t>(count))); }
-  std::int64_t size() const;    // the product of the extents
+  std::int64_t size() const;      // the product of the extents
   std::string to_string() const;  // "(2, 3)", "(4,)", "()"
   friend bool operator==(const Shape& a, const Shape& b);
 
@@ -68,9 +66,7 @@ struct TensorView : StridedView<void> {
     return static_cast<std::byte*>(data) + element_offset * dtype_size(dtype);
   }
   // Axes of extent 1 have any stride; so has an empty view.
-  bool has_contiguous_last_axis() const {
-    return rank() == 0 || shape.from_end(1) <= 1 || strides.from_end(1) == 1;
-  }
+  bool has_contiguous_last_axis() const { return rank() == 0 || shape.from_end(1) <= 1 || strides.from_end(1) == 1; }
   bool is_contiguous() const;
 };
 

@@ -16,12 +16,10 @@ inline constexpr int attention_rows = 12;
 inline constexpr int product_vectors = 3;
 
 ATTNLIB_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
-  return bit_cast<vec<float>>(
-      vfmaq_f32(bit_cast<float32x4_t>(c), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
+  return bit_cast<vec<float>>(vfmaq_f32(bit_cast<float32x4_t>(c), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
 }
 ATTNLIB_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
-  return bit_cast<vec<double>>(
-      vfmaq_f64(bit_cast<float64x2_t>(c), bit_cast<float64x2_t>(a), bit_cast<float64x2_t>(b)));
+  return bit_cast<vec<double>>(vfmaq_f64(bit_cast<float64x2_t>(c), bit_cast<float64x2_t>(a), bit_cast<float64x2_t>(b)));
 }
 #else
 // Register budget: 8 accumulators + 2 panel vectors + 1 broadcast + 2 products of 16 registers: x86-64-v2 has no fused

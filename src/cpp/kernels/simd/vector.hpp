@@ -149,9 +149,8 @@ ATTNLIB_INLINE u16v narrow_bfloat16(vec<float> value) {
   const u32v rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const u32v quiet = (bits >> 16) | 0x40u;
   const auto is_nan = value != value;
-  return __builtin_convertvector(bit_cast<u32v>(is_nan ? bit_cast<mask_vec<float>>(quiet)
-                                                       : bit_cast<mask_vec<float>>(rounded)),
-                                 u16v);
+  return __builtin_convertvector(
+      bit_cast<u32v>(is_nan ? bit_cast<mask_vec<float>>(quiet) : bit_cast<mask_vec<float>>(rounded)), u16v);
 }
 
 ATTNLIB_INLINE vec<float> load(const float* source) { return load_same(source); }
