@@ -2,6 +2,7 @@
 
 #include "kernels/attention_scores.hpp"
 #include "kernels/attention_tile.hpp"
+#include "kernels/row_vectors.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
@@ -135,21 +136,24 @@ void merge(const MergeTask* arguments) noexcept {
     for (std::int64_t part = 0; part < task.parts; ++part)
       sum += __builtin_exp(static_cast<double>(lses[part * task.lse_part_stride + row]) - reference);
     static_cast<C*>(task.lse)[row] = sum == 0.0 ? -infinity : static_cast<C>(reference + __builtin_log(sum));
-    T* out = static_cast<T*>(task.out) + row * task.width;
-    for (std::int64_t d = 0; d < task.width; d += lanes<C>) {
-      const std::int64_t left = task.width - d;
-      vec<C> total = zero<C>();
+    // Columns by the chunk, so that the sums stay close and each part's weight is computed once for many of them.
+    constexpr std::int64_t chunk = 256;
+    for (std::int64_t first = 0; first < task.width; first += chunk) {
+      const std::int64_t count = task.width - first < chunk ? task.width - first : chunk;
+      alignas(vector_bytes) C total[chunk] = {};
       for (std::int64_t part = 0; part < task.parts; ++part) {
         const double weight = __builtin_exp(static_cast<double>(lses[part * task.lse_part_stride + row]) - reference);
         if (weight == 0.0) continue;  // a part that saw no key: whatever it holds does not count
-        const T* from = static_cast<const T*>(task.outs) + part * task.out_part_stride + row * task.width + d;
-        const vec<C> values = left >= lanes<C> ? load(from) : load_partial(from, static_cast<int>(left));
-        total = fma(values, broadcast<C>(static_cast<C>(weight / sum)), total);
+        const T* from = static_cast<const T*>(task.outs) + part * task.out_part_stride + row * task.width + first;
+        const vec<C> factor = broadcast<C>(static_cast<C>(weight / sum));
+        for_each_vector<C>(count, [&](std::int64_t d, int lanes_left, int) __attribute__((always_inline)) {
+          store(total + d, fma(load_lanes(from + d, lanes_left), factor, load(total + d)));
+        });
       }
-      if (left >= lanes<C>)
-        store(out + d, total);
-      else
-        store_partial(out + d, total, static_cast<int>(left));
+      T* out = static_cast<T*>(task.out) + row * task.width + first;
+      for_each_vector<C>(count, [&](std::int64_t d, int lanes_left, int) __attribute__((always_inline)) {
+        store_lanes(out + d, load(total + d), lanes_left);
+      });
     }
   }
 }
