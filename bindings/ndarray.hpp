@@ -10,8 +10,10 @@
 // None of this converts silently what NumPy would not: integers and complex numbers are TypeErrors.
 #pragma once
 
+#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 #include <initializer_list>
 #include <optional>
@@ -91,18 +93,28 @@ std::optional<Integers> integers_from(const py::object& object, const char* oper
 // A real number, or nothing for None; TypeError for anything else.
 std::optional<double> float_from(const py::object& object, const char* operation, const char* argument);
 
-// Runs `operation` without the GIL. Not py::gil_scoped_release: a daemon thread that wants the GIL back while the
-// interpreter exits is ended there by pthread_exit, which may not unwind out of a destructor.
+// Takes the GIL back. A daemon thread that wants it while the interpreter exits is ended by Python there, with
+// pthread_exit, which unwinds the stack: destructors on it would touch Python objects without the GIL. It is made to
+// wait for the end of the process instead, as Python itself does from 3.14 on.
+inline void take_gil_back(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (const abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+}
+
+// Runs `operation` without the GIL.
 template <class Operation>
 void without_gil(Operation&& operation) {
   PyThreadState* const state = PyEval_SaveThread();
   try {
     operation();
   } catch (...) {
-    PyEval_RestoreThread(state);
+    take_gil_back(state);
     throw;
   }
-  PyEval_RestoreThread(state);
+  take_gil_back(state);
 }
 
 class Output {
