@@ -196,6 +196,34 @@ ATTNLIB_INLINE void store_partial(float16* target, vec<float> value, int count) 
   store_first_u16(target, narrow_float16(value), count);
 }
 
+// ---- pairs of bfloat16 ------------------------------------------------------------------------------------------
+// What the dot-product instructions of bfloat16 take: each lane holds two neighbours along a reduction, the first in
+// the low half.
+
+// sum + first(a) first(b) + second(a) second(b), lane by lane. `ATTNLIB_DOT_BFLOAT16` is defined where one instruction
+// does it; that one takes subnormal numbers for zero and rounds once or twice in an order of its own.
+#if defined(__AVX512BF16__)
+#define ATTNLIB_DOT_BFLOAT16 1
+ATTNLIB_INLINE vec<float> dot_pairs(vec<float> sum, u32v a, u32v b) {
+  return _mm512_dpbf16_ps(sum, bit_cast<__m512bh>(a), bit_cast<__m512bh>(b));
+}
+#endif
+
+ATTNLIB_INLINE vec<float> first_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs << 16); }
+ATTNLIB_INLINE vec<float> second_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs & 0xffff0000u); }
+
+ATTNLIB_INLINE u32v load_pairs(const void* source) {
+  u32v pairs;
+  __builtin_memcpy(&pairs, source, sizeof pairs);
+  return pairs;
+}
+// The two elements at `source` in every lane.
+ATTNLIB_INLINE u32v broadcast_pair(const bfloat16* source) {
+  std::uint32_t pair;
+  __builtin_memcpy(&pair, source, sizeof pair);
+  return pair + u32v{};
+}
+
 // ---- lanes among themselves ------------------------------------------------------------------------------------
 
 // Lane i of the result is lane index[i] of a and b laid end to end.
