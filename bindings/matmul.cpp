@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -22,6 +23,25 @@ Activation activation_from(const py::object& object) {
   if (name == "tanh") return Activation::tanh;
   throw std::invalid_argument("linear: activation must be None, 'relu', 'gelu', 'gelu_tanh', 'silu' or 'tanh', got " +
                               py::repr(object).cast<std::string>());
+}
+
+const char* format_name(WeightFormat format) {
+  constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16", "int8", "int4"};
+  return names[static_cast<int>(format)];
+}
+
+py::dtype stored_dtype(const PackedWeight& weight) {
+  if (weight.format() == WeightFormat::int8) return py::dtype("int8");
+  if (weight.format() == WeightFormat::int4) return py::dtype::from_args(py::module_::import("ml_dtypes").attr("int4"));
+  return numpy_dtype(weight.dtype());
+}
+
+// The format called `object`, or the weight's own dtype for None.
+WeightFormat format_from(const py::object& object, DType own) {
+  if (object.is_none()) return static_cast<WeightFormat>(own);
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
+    if (py::isinstance<py::str>(object) && object.cast<std::string>() == format_name(format)) return format;
+  return static_cast<WeightFormat>(dtype_from(object, "pack_weight"));
 }
 
 py::array unpack(const PackedWeight& weight) {
@@ -66,8 +86,9 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
   }
   const Shape shape = linear_shape(x.view().shape, weight_shape);
   DType dtype = promote({&x, &weight, &bias, &residual});
-  if (packed) dtype = promote_types(dtype, packed->dtype());
-  if (packed && dtype == DType::float64 && packed->dtype() != DType::float64) {
+  // The scales of quantised weights are not data of the caller's: they do not widen the result.
+  if (packed && !packed->is_quantized()) dtype = promote_types(dtype, packed->dtype());
+  if (packed && dtype == DType::float64 && packed->format() != WeightFormat::float64) {
     // Panels are computed in float32 or, if they hold float64, in float64; this rare mix is unpacked for the call.
     weight = FloatArray(unpack(*packed), "linear", "weight");
     packed.reset();
@@ -88,12 +109,67 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
   return out.finish();
 }
 
-std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object, const py::object& dtype_object) {
+std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object, const py::object& dtype_object,
+                                                const py::object& group_size_object) {
   FloatArray weight = required_array(weight_object, "pack_weight", "weight");
-  if (!dtype_object.is_none()) weight.cast(dtype_from(dtype_object, "pack_weight"));
+  const WeightFormat format = format_from(dtype_object, weight.dtype());
+  if (format != WeightFormat::int8 && format != WeightFormat::int4) weight.cast(static_cast<DType>(format));
+  std::int64_t group_size = PackedWeight::default_group_size;
+  if (const auto given = integers_from(group_size_object, "pack_weight", "group_size")) {
+    if (format != WeightFormat::int4)
+      throw std::invalid_argument("pack_weight: group_size goes with dtype 'int4' alone");
+    if (given->values.size() != 1)
+      throw std::invalid_argument("pack_weight: group_size must be one integer, got shape " + given->shape.to_string());
+    group_size = given->values[0];
+  }
   std::shared_ptr<PackedWeight> packed;
-  without_gil([&] { packed = std::make_shared<PackedWeight>(weight.view()); });
+  without_gil([&] { packed = std::make_shared<PackedWeight>(weight.view(), format, group_size); });
   return packed;
+}
+
+template <class Element>
+py::array_t<Element> copied(const std::unique_ptr<Element[]>& values, std::initializer_list<py::ssize_t> shape) {
+  return py::array_t<Element>(shape, values.get());
+}
+
+// What is pickled does not depend on the rung: (weight,), or of a quantised weight its codes and scales.
+py::tuple state_of(const PackedWeight& self) {
+  if (!self.is_quantized()) return py::make_tuple(unpack(self));
+  const PackedWeight::Quantized q = self.quantized();
+  const py::ssize_t groups = q.groups();
+  py::object minima = py::none();
+  if (q.minima) minima = copied(q.minima, {q.out_features, groups});
+  return py::make_tuple(format_name(q.format), q.group_size, copied(q.codes, {q.out_features, q.in_features}),
+                        copied(q.scales, {q.out_features, groups}), minima);
+}
+
+template <class Element>
+std::unique_ptr<Element[]> taken(const py::handle& object, py::ssize_t rows, py::ssize_t columns) {
+  const auto array = py::array_t<Element, py::array::c_style>::ensure(object);
+  if (!array || array.ndim() != 2 || array.shape(0) != rows || array.shape(1) != columns)
+    throw std::invalid_argument("PackedWeight: the pickled state is damaged");
+  auto values = std::make_unique<Element[]>(static_cast<std::size_t>(std::max<py::ssize_t>(array.size(), 1)));
+  std::copy_n(array.data(), array.size(), values.get());
+  return values;
+}
+
+std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
+  if (state.size() == 1) return bound_pack_weight(state[0], py::none(), py::none());
+  if (state.size() != 5) throw std::invalid_argument("PackedWeight: the pickled state is damaged");
+  PackedWeight::Quantized q{};
+  q.format = format_from(state[0], DType::float32);
+  q.group_size = state[1].cast<std::int64_t>();
+  const py::array codes = py::array::ensure(state[2]);
+  const bool int4 = q.format == WeightFormat::int4;
+  if (!codes || codes.ndim() != 2 || (!int4 && q.format != WeightFormat::int8) ||
+      (q.group_size != 32 && q.group_size != 64 && q.group_size != 128))
+    throw std::invalid_argument("PackedWeight: the pickled state is damaged");
+  q.out_features = codes.shape(0);
+  q.in_features = codes.shape(1);
+  q.codes = taken<std::uint8_t>(codes, q.out_features, q.in_features);
+  q.scales = taken<float>(state[3], q.out_features, q.groups());
+  if (int4) q.minima = taken<float>(state[4], q.out_features, q.groups());
+  return std::make_shared<PackedWeight>(q);
 }
 
 }  // namespace
@@ -105,23 +181,20 @@ void register_matmul(py::module_& module) {
       .def_property_readonly(
           "shape", [](const PackedWeight& self) { return py::make_tuple(self.out_features(), self.in_features()); },
           "(out_features, in_features)")
-      .def_property_readonly(
-          "dtype", [](const PackedWeight& self) { return numpy_dtype(self.dtype()); },
-          "The dtype that the weight is stored in.")
+      .def_property_readonly("dtype", &stored_dtype, "The dtype that the weight is stored in.")
       .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
-      .def("unpack", &unpack, "The weight as a new C-contiguous array of its dtype.")
+      .def("unpack", &unpack, "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
       .def("__repr__",
            [](const PackedWeight& self) {
              return "PackedWeight(shape=(" + std::to_string(self.out_features()) + ", " +
-                    std::to_string(self.in_features()) + "), dtype=" + dtype_name(self.dtype()) + ")";
+                    std::to_string(self.in_features()) + "), dtype=" + format_name(self.format()) + ")";
            })
-      // The panels depend on the rung, so what is pickled is the plain weight.
-      .def(py::pickle([](const PackedWeight& self) { return py::make_tuple(unpack(self)); },
-                      [](const py::tuple& state) { return bound_pack_weight(state[0], py::none()); }));
+      .def(py::pickle(&state_of, &from_state));
   module.def("matmul", &bound_matmul, py::arg("a"), py::arg("b"), py::arg("out") = py::none());
   module.def("linear", &bound_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
              py::arg("activation") = py::none(), py::arg("residual") = py::none(), py::arg("out") = py::none());
-  module.def("pack_weight", &bound_pack_weight, py::arg("weight"), py::arg("dtype") = py::none());
+  module.def("pack_weight", &bound_pack_weight, py::arg("weight"), py::arg("dtype") = py::none(),
+             py::arg("group_size") = py::none());
 }
 
 }  // namespace attnlib::bindings

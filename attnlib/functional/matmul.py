@@ -100,7 +100,9 @@ def linear(
     return _core.linear(x, weight, bias, activation, residual, out)
 
 
-def pack_weight(weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None) -> PackedWeight:
+def pack_weight(
+    weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None, group_size: int | None = None
+) -> PackedWeight:
     """Lay a weight out for the kernels in use, once, for use in `linear`.
 
     Parameters
@@ -108,21 +110,38 @@ def pack_weight(weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None) ->
     weight : array_like, shape (out_features, in_features)
         As in `torch.nn.Linear`.
     dtype : dtype, optional
-        What to store: ``"float32"``, ``"float64"``, ``"float16"`` or ``"bfloat16"``; by default the weight's
-        own dtype. Products with a bfloat16 weight read half the memory and still accumulate in float32.
+        What to store; by default the weight's own dtype. ``"float32"``, ``"float64"``, ``"float16"`` and
+        ``"bfloat16"`` round to nearest. ``"int8"`` stores 8 bits: each row of the weight as ``scale * q``
+        with q in -127..127, and `linear` quantises each row of its input to 8 bits on the fly. ``"int4"``
+        stores 4 bits: each group of a row as ``scale * q + minimum`` with q in 0..15, for a few input rows
+        (decoding), whose groups `linear` quantises to 8 bits.
+    group_size : {32, 64, 128}, optional
+        Weights of a row that share a scale and a minimum; for ``"int4"`` alone. Default 32, which is 5 bits
+        for each weight; 64 are 4.5. The last group of a row may be shorter.
 
     Returns
     -------
     PackedWeight
         With ``shape``, ``dtype``, ``nbytes`` and ``unpack()``, which gives the stored values back as an
-        array. It pickles; unpickling lays the weight out for the kernels of that process.
+        array (of float32, if they are quantised). It pickles; unpickling lays the weight out for the kernels
+        of that process.
 
     Raises
     ------
     TypeError
         For a weight or a dtype that is not one of the above.
     ValueError
-        If the weight is not two-dimensional.
+        If the weight is not two-dimensional, or for int8 and int4: holds NaN or infinities, or values beyond
+        the range of float16 (int4), or has more than 65,536 in_features.
+
+    Notes
+    -----
+    An int8 weight errs by at most half its row's scale, ``max(abs(row)) / 254``, an int4 weight by about
+    ``(max - min) / 30`` of its group; one huge value makes the error of its whole row (group) large, rows and
+    groups of zeros stay zero. Sums of int8 products are exact integers, so that results have the same bits on
+    every instruction set (up to a transcendental activation). A row of the input that holds NaN or an
+    infinity gives a row of NaN, and reaches no other row. Input values of a row (int4: of a group) that are
+    less than 1/500 (int4: 1/254) of its range count as zero.
 
     Examples
     --------
@@ -132,5 +151,7 @@ def pack_weight(weight: npt.ArrayLike, *, dtype: npt.DTypeLike | None = None) ->
     ((4, 3), 'bfloat16')
     >>> al.linear(np.ones((1, 3), np.float32), packed)
     array([[3., 3., 3., 3.]], dtype=float32)
+    >>> al.pack_weight(np.array([[0.5, -1.27]]), dtype="int8").unpack()
+    array([[ 0.5 , -1.27]], dtype=float32)
     """
-    return _core.pack_weight(weight, dtype)
+    return _core.pack_weight(weight, dtype, group_size)

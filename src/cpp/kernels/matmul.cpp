@@ -1,191 +1,171 @@
 #include "kernels/matmul.hpp"
 
-#include "kernels/simd/math.hpp"
-#include "kernels/simd/transpose.hpp"
+#include "kernels/matmul_parts.hpp"
+#include "kernels/matmul_tile.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr std::int64_t depth_block = 768;
+// A times a panel of P, both in the compute type C; P may be float16, widened as it is loaded.
+template <class C, class P>
+struct PlainProduct {
+  using Left = C;
+  using Unit = P;
+  using Units = vec<C>;
+  using Sum = vec<C>;
+  using SumElement = C;
+  static constexpr int rows = product_rows;
+  ATTNLIB_INLINE vec<C> load_left(const C* left) { return broadcast<C>(*left); }
+  ATTNLIB_INLINE vec<C> load_units(const P* units) { return load(units); }
+  ATTNLIB_INLINE vec<C> add(vec<C> sum, vec<C> left, vec<C> units) { return fma(left, units, sum); }
+};
+
+struct FloatPair {
+  float first, second;
+};
+using BytePair = std::uint32_t;
+
+// float32 rows times panels of bfloat16 pairs, widened as they are loaded: the sums of PlainProduct<float, float>.
+struct WideningProduct {
+  struct Pair {
+    vec<float> first, second;
+  };
+  using Left = FloatPair;
+  using Unit = BytePair;
+  using Units = Pair;
+  using Sum = vec<float>;
+  using SumElement = float;
+  static constexpr int rows = product_rows > 4 ? product_rows - 2 : product_rows;  // room for the wide panel vectors
+  ATTNLIB_INLINE Pair load_left(const FloatPair* left) {
+    return {broadcast<float>(left->first), broadcast<float>(left->second)};
+  }
+  ATTNLIB_INLINE Pair load_units(const BytePair* units) {
+    const u32v pairs = load_pairs(units);
+    return {first_of_pairs(pairs), second_of_pairs(pairs)};
+  }
+  ATTNLIB_INLINE vec<float> add(vec<float> sum, const Pair& left, const Pair& units) {
+    return fma(left.second, units.second, fma(left.first, units.first, sum));
+  }
+};
+
+#if defined(ATTNLIB_DOT_BFLOAT16)
+// Pairs of bfloat16 on both sides, by the dot-product instruction.
+struct DotProduct {
+  using Left = BytePair;
+  using Unit = BytePair;
+  using Units = u32v;
+  using Sum = vec<float>;
+  using SumElement = float;
+  static constexpr int rows = product_rows;
+  ATTNLIB_INLINE u32v load_left(const BytePair* left) {
+    return broadcast_pair(reinterpret_cast<const bfloat16*>(left));  // rows may begin at odd elements
+  }
+  ATTNLIB_INLINE u32v load_units(const BytePair* units) { return load_pairs(units); }
+  ATTNLIB_INLINE vec<float> add(vec<float> sum, u32v left, u32v units) { return dot_pairs(sum, left, units); }
+};
+#endif
+
+template <class T, class Arithmetic>
+void multiply(const MatmulBlock* block) noexcept {
+  using C = compute_type<T>;
+  multiply_block<T, Arithmetic, true>(
+      *block, [](const C* sums, std::int64_t, std::int64_t) __attribute__((always_inline)) { return load(sums); });
+}
+
+// Rows of T as rows of the compute type, padded to an even length for the pairs of bfloat16 panels.
+template <class T>
+void widen_rows(const MatmulRows* arguments) noexcept {
+  const MatmulRows& task = *arguments;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const T* source = static_cast<const T*>(task.source) + row * task.source_stride;
+    float* target = static_cast<float*>(task.target) + row * task.target_stride;
+    for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = 0.0f;
+    std::int64_t i = 0;
+    for (; i + lanes<float> <= task.depth; i += lanes<float>) store(target + i, load(source + i));
+    const int left = static_cast<int>(task.depth - i);
+    if (left > 0) store_partial(target + i, load_partial(source + i, left), left);
+  }
+}
+
+#if defined(ATTNLIB_DOT_BFLOAT16)
+// Rows of odd length: their last pair needs a zero.
+void pad_rows(const MatmulRows* arguments) noexcept {
+  const MatmulRows& task = *arguments;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const bfloat16* source = static_cast<const bfloat16*>(task.source) + row * task.source_stride;
+    bfloat16* target = static_cast<bfloat16*>(task.target) + row * task.target_stride;
+    __builtin_memcpy(target, source, static_cast<std::uint64_t>(task.depth) * sizeof(bfloat16));
+    for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = bfloat16{0};
+  }
+}
+constexpr MultiplyFunction bfloat16_multiply = multiply<bfloat16, DotProduct>;
+constexpr StageFunction bfloat16_stage = pad_rows;
+constexpr bool bfloat16_dot = true;
+#else
+constexpr MultiplyFunction bfloat16_multiply = nullptr;
+constexpr StageFunction bfloat16_stage = nullptr;
+constexpr bool bfloat16_dot = false;
+#endif
+
+// y[n] = a[k] b[k][n] + y[n] with k rising: Steps rows of b at a time, so that y comes and goes once for all of them.
+template <class C, int Rows, int Steps>
+ATTNLIB_INLINE void add_rows(const MatmulRowMajor& task, std::int64_t k) {
+  const C* a = static_cast<const C*>(task.a) + k;
+  const C* b = static_cast<const C*>(task.b) + k * task.b_stride;
+  C* out = static_cast<C*>(task.out);
+  vec<C> value[Rows][Steps];
+  for (int row = 0; row < Rows; ++row)
+    for (int step = 0; step < Steps; ++step) value[row][step] = broadcast<C>(a[row * task.a_stride + step]);
+  const auto update = [&](std::int64_t n, auto load_lanes, auto store_lanes) __attribute__((always_inline)) {
+    vec<C> units[Steps];
+    for (int step = 0; step < Steps; ++step) units[step] = load_lanes(b + step * task.b_stride + n);
+    for (int row = 0; row < Rows; ++row) {
+      C* place = out + row * task.out_stride + n;
+      vec<C> sum = k == 0 ? zero<C>() : load_lanes(place);
+      for (int step = 0; step < Steps; ++step) sum = fma(value[row][step], units[step], sum);
+      store_lanes(place, sum);
+    }
+  };
+  std::int64_t n = 0;
+  for (; n + lanes<C> <= task.columns; n += lanes<C>)
+    update(
+        n, [](const C* p) __attribute__((always_inline)) { return load(p); },
+        [](C* p, vec<C> v) __attribute__((always_inline)) { store(p, v); });
+  const int left = static_cast<int>(task.columns - n);
+  if (left > 0)
+    update(
+        n, [=](const C* p) __attribute__((always_inline)) { return load_partial(p, left); },
+        [=](C* p, vec<C> v) __attribute__((always_inline)) { store_partial(p, v, left); });
+}
+
+template <class C, int Rows>
+void multiply_few_rows(const MatmulRowMajor& task) {
+  constexpr int steps = Rows > 2 ? 4 : 8;
+  std::int64_t k = 0;
+  for (; k + steps <= task.depth; k += steps) add_rows<C, Rows, steps>(task, k);
+  for (; k < task.depth; ++k) add_rows<C, Rows, 1>(task, k);
+}
 
 template <class C>
-constexpr int panel_width = product_vectors * lanes<C>;
-
-template <class C, class P>
-using TileFunction = void (*)(const C* a, std::int64_t a_stride, const P* panel, std::int64_t depth_stride,
-                              std::int64_t depth, C* tile, std::int64_t tile_stride, bool resume);
-
-// tile[r][n] (+)= sum_k a[r][k] panel[k][n] for Rows rows and Vectors registers of columns.
-template <class C, class P, int Rows, int Vectors>
-void multiply_tile(const C* a, std::int64_t a_stride, const P* panel, std::int64_t depth_stride, std::int64_t depth,
-                   C* tile, std::int64_t tile_stride, bool resume) {
-  vec<C> sum[Rows][Vectors];
-#pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) sum[row][v] = resume ? load(tile + row * tile_stride + v * lanes<C>) : zero<C>();
-#pragma GCC unroll 2
-  for (std::int64_t k = 0; k < depth; ++k) {
-    vec<C> columns[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) columns[v] = load(panel + k * depth_stride + v * lanes<C>);
-#pragma GCC unroll 8
-    for (int row = 0; row < Rows; ++row) {
-      const vec<C> value = broadcast<C>(a[row * a_stride + k]);
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) sum[row][v] = fma(value, columns[v], sum[row][v]);
+void multiply_row_major(const MatmulRowMajor* arguments) noexcept {
+  MatmulRowMajor task = *arguments;
+  for (std::int64_t row = 0; row < arguments->rows; row += 4) {
+    task.a = static_cast<const C*>(arguments->a) + row * task.a_stride;
+    task.out = static_cast<C*>(arguments->out) + row * task.out_stride;
+    switch (arguments->rows - row) {
+      case 1:
+        multiply_few_rows<C, 1>(task);
+        break;
+      case 2:
+        multiply_few_rows<C, 2>(task);
+        break;
+      case 3:
+        multiply_few_rows<C, 3>(task);
+        break;
+      default:
+        multiply_few_rows<C, 4>(task);
     }
   }
-#pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) store(tile + row * tile_stride + v * lanes<C>, sum[row][v]);
-}
-
-// The tile for a number of rows (1..product_rows) and of vectors (1..product_vectors), both known at run time only.
-template <class C, class P, int Rows = product_rows, int Vectors = product_vectors>
-TileFunction<C, P> tile_function(int rows, int vectors) {
-  if constexpr (Rows > 1)
-    if (rows < Rows) return tile_function<C, P, Rows - 1, Vectors>(rows, vectors);
-  if constexpr (Vectors > 1)
-    if (vectors < Vectors) return tile_function<C, P, Rows, Vectors - 1>(rows, vectors);
-  return &multiply_tile<C, P, Rows, Vectors>;
-}
-
-// out = act(tile + bias) + residual for one tile, in the compute type until the store.
-template <class T, class C>
-void finish_tile(const MatmulBlock& block, const C* tile, std::int64_t row, std::int64_t column, int rows,
-                 int columns) {
-  const C* bias = static_cast<const C*>(block.bias);
-  for (int r = 0; r < rows; ++r) {
-    T* out = static_cast<T*>(block.out) + (row + r) * block.out_stride + column;
-    const T* residual = block.residual == nullptr
-                            ? nullptr
-                            : static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
-    for (int n = 0; n < columns; n += lanes<C>) {
-      const int count = columns - n < lanes<C> ? columns - n : lanes<C>;
-      vec<C> value = load(tile + r * panel_width<C> + n);
-      if (count == lanes<C>) {
-        if (bias != nullptr) value = value + load(bias + column + n);
-        value = activate<C>(block.activation, value);
-        if (residual != nullptr) value = value + load(residual + n);
-        store(out + n, value);
-      } else {
-        if (bias != nullptr) value = value + load_partial(bias + column + n, count);
-        value = activate<C>(block.activation, value);
-        if (residual != nullptr) value = value + load_partial(residual + n, count);
-        store_partial(out + n, value, count);
-      }
-    }
-  }
-}
-
-template <class T, class P>
-void multiply(const MatmulBlock* arguments) noexcept {
-  using C = compute_type<T>;
-  const MatmulBlock& block = *arguments;
-  const bool plain = block.bias == nullptr && block.residual == nullptr && block.activation == Activation::none &&
-                     block.depth <= depth_block;
-  // Rows are dealt out evenly: 17 rows are tiles of 6, 6 and 5, not of 8, 8 and 1.
-  const std::int64_t tiles = (block.rows + product_rows - 1) / product_rows;
-  alignas(vector_bytes) C tile[product_rows * panel_width<C>];
-  for (std::int64_t column = 0; column < block.columns; column += panel_width<C>) {
-    const P* panel = static_cast<const P*>(block.panels) + column / panel_width<C> * block.panel_stride;
-    const int columns = static_cast<int>(
-        block.columns - column < panel_width<C> ? block.columns - column : static_cast<std::int64_t>(panel_width<C>));
-    const int vectors = (columns + lanes<C> - 1) / lanes<C>;
-    std::int64_t row = 0;
-    for (std::int64_t index = 0; index < tiles; ++index) {
-      const int rows = static_cast<int>((block.rows - row + (tiles - index) - 1) / (tiles - index));
-      const TileFunction<C, P> run = tile_function<C, P>(rows, vectors);
-      const C* a = static_cast<const C*>(block.a) + row * block.a_stride;
-      if constexpr (sizeof(T) == sizeof(C)) {
-        if (plain && columns % lanes<C> == 0) {
-          run(a, block.a_stride, panel, block.depth_stride, block.depth,
-              static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, false);
-          row += rows;
-          continue;
-        }
-      }
-      std::int64_t k = 0;
-      do {
-        const std::int64_t depth = block.depth - k < depth_block ? block.depth - k : depth_block;
-        run(a + k, block.a_stride, panel + k * block.depth_stride, block.depth_stride, depth, tile, panel_width<C>,
-            k > 0);
-        k += depth;
-      } while (k < block.depth);
-      finish_tile<T, C>(block, tile, row, column, rows, columns);
-      row += rows;
-    }
-  }
-}
-
-// Columns are contiguous in memory: rows of the source are copied.
-template <class T, class P>
-void pack_rows(const MatmulPack& pack) {
-  using C = compute_type<T>;
-  const T* source = static_cast<const T*>(pack.source);
-  P* panel = static_cast<P*>(pack.panels);
-  for (std::int64_t column = 0; column < pack.columns; column += panel_width<C>) {
-    for (std::int64_t k = 0; k < pack.depth; ++k) {
-      const T* row = source + k * pack.depth_stride + column;
-      for (int n = 0; n < panel_width<C>; n += lanes<C>) {
-        const std::int64_t left = pack.columns - column - n;
-        if (left >= lanes<C>)
-          store(panel + n, load(row + n));
-        else
-          store(panel + n, left > 0 ? load_partial(row + n, static_cast<int>(left)) : zero<C>());
-      }
-      panel += panel_width<C>;
-    }
-  }
-}
-
-// The depth is contiguous in memory (a weight of shape (out_features, in_features)): square blocks are transposed.
-template <class T, class P>
-void pack_columns(const MatmulPack& pack) {
-  using C = compute_type<T>;
-  constexpr int width = lanes<C>;
-  const T* source = static_cast<const T*>(pack.source);
-  P* panel = static_cast<P*>(pack.panels);
-  for (std::int64_t column = 0; column < pack.columns; column += panel_width<C>) {
-    for (int group = 0; group < product_vectors; ++group) {
-      const std::int64_t first = column + group * width;
-      for (std::int64_t k = 0; k < pack.depth; k += width) {
-        const int depth = static_cast<int>(pack.depth - k < width ? pack.depth - k : static_cast<std::int64_t>(width));
-        vec<C> rows[width];
-#pragma GCC unroll 16
-        for (int i = 0; i < width; ++i) {
-          rows[i] = zero<C>();
-          if (first + i >= pack.columns) continue;
-          const T* row = source + (first + i) * pack.column_stride + k;
-          rows[i] = depth == width ? load(row) : load_partial(row, depth);
-        }
-        transpose<C>(rows);
-#pragma GCC unroll 16
-        for (int i = 0; i < width; ++i)
-          if (i < depth) store(panel + (k + i) * panel_width<C> + group * width, rows[i]);
-      }
-    }
-    panel += pack.depth * panel_width<C>;
-  }
-}
-
-template <class T, class P>
-void pack(const MatmulPack* arguments) noexcept {
-  if (arguments->column_stride == 1)
-    pack_rows<T, P>(*arguments);
-  else
-    pack_columns<T, P>(*arguments);
-}
-
-template <class T>
-void widen(const void* from, std::int64_t count, float* target) noexcept {
-  const T* source = static_cast<const T*>(from);
-  std::int64_t i = 0;
-  for (; i + lanes<float> <= count; i += lanes<float>) store(target + i, load(source + i));
-  if (i < count)
-    store_partial(target + i, load_partial(source + i, static_cast<int>(count - i)), static_cast<int>(count - i));
 }
 
 }  // namespace
@@ -194,21 +174,35 @@ extern const MatmulKernels matmul_kernels;
 constinit const MatmulKernels matmul_kernels = {
     .panel_width = {panel_width<float>, panel_width<double>},
     .tile_rows = {product_rows, product_rows},
+    .has_bfloat16_dot = bfloat16_dot,
+    // kinds: float32, float64, float16, bfloat16, bfloat16_dot, int8, int4
     .multiply =
         {
-            {multiply<float, float>, nullptr, multiply<float, float16>, multiply<float, bfloat16>},
-            {nullptr, multiply<double, double>, nullptr, nullptr},
-            {multiply<float16, float>, nullptr, multiply<float16, float16>, multiply<float16, bfloat16>},
-            {multiply<bfloat16, float>, nullptr, multiply<bfloat16, float16>, multiply<bfloat16, bfloat16>},
+            {multiply<float, PlainProduct<float, float>>, nullptr, multiply<float, PlainProduct<float, float16>>,
+             multiply<float, WideningProduct>, nullptr, multiply_int8<float>, multiply_int4<float>},
+            {nullptr, multiply<double, PlainProduct<double, double>>, nullptr, nullptr, nullptr, nullptr, nullptr},
+            {multiply<float16, PlainProduct<float, float>>, nullptr, multiply<float16, PlainProduct<float, float16>>,
+             nullptr, nullptr, multiply_int8<float16>, multiply_int4<float16>},
+            {multiply<bfloat16, PlainProduct<float, float>>, nullptr, nullptr, multiply<bfloat16, WideningProduct>,
+             bfloat16_multiply, multiply_int8<bfloat16>, multiply_int4<bfloat16>},
         },
     .pack =
         {
-            {pack<float, float>, nullptr, nullptr, nullptr},
-            {nullptr, pack<double, double>, nullptr, nullptr},
-            {pack<float16, float>, nullptr, pack<float16, float16>, nullptr},
-            {pack<bfloat16, float>, nullptr, nullptr, pack<bfloat16, bfloat16>},
+            {pack<float, float>, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr},
+            {nullptr, pack<double, double>, nullptr, nullptr, nullptr, nullptr, nullptr},
+            {pack<float16, float>, nullptr, pack<float16, float16>, nullptr, nullptr, nullptr, nullptr},
+            {pack<bfloat16, float>, nullptr, nullptr, pack_pairs, pack_pairs, nullptr, nullptr},
         },
-    .widen = {nullptr, nullptr, widen<float16>, widen<bfloat16>},
+    .stage =
+        {
+            {nullptr, nullptr, nullptr, widen_rows<float>, nullptr, stage_int8<float>, stage_int4<float>},
+            {nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr},
+            {widen_rows<float16>, nullptr, widen_rows<float16>, nullptr, nullptr, stage_int8<float16>,
+             stage_int4<float16>},
+            {widen_rows<bfloat16>, nullptr, nullptr, widen_rows<bfloat16>, bfloat16_stage, stage_int8<bfloat16>,
+             stage_int4<bfloat16>},
+        },
+    .multiply_row_major = {multiply_row_major<float>, multiply_row_major<double>},
 };
 
 }  // namespace attnlib::ATTNLIB_ISA

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "isa/dispatch.hpp"
 #include "ops/product.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
@@ -40,7 +41,6 @@ TensorView as_matrix(const TensorView& view, bool left) {
 }
 
 void set_b(Product& product, const TensorView& b) {
-  product.b_dtype = b.dtype;
   product.b = b.at(0);
   product.b_depth_stride = b.strides.from_end(2);
   product.b_column_stride = b.strides.from_end(1);
@@ -146,7 +146,12 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
     product.bias = bias.at(0);
     if (bias.dtype != compute) {
       wide_bias.emplace(product.columns * dtype_size(compute));
-      widen_row(bias.at(0), bias.dtype, product.columns, wide_bias->as<float>());
+      MatmulRows widening{};
+      widening.rows = 1;
+      widening.depth = widening.target_stride = product.columns;
+      widening.source = bias.at(0);
+      widening.target = wide_bias->as<float>();
+      kernels().matmul->stage[static_cast<int>(bias.dtype)][static_cast<int>(ProductKind::float32)](&widening);
       product.bias = wide_bias->as<std::byte>();
     }
   }
@@ -189,7 +194,6 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
 
 void linear(const TensorView& x, const TensorView& weight, const LinearOptions& options, const TensorView& out) {
   Product product;
-  product.b_dtype = weight.dtype;
   product.b = weight.at(0);
   product.b_depth_stride = weight.strides[1];
   product.b_column_stride = weight.strides[0];
@@ -198,9 +202,7 @@ void linear(const TensorView& x, const TensorView& weight, const LinearOptions& 
 
 void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions& options, const TensorView& out) {
   Product product;
-  product.b_dtype = weight.dtype();
-  product.b = weight.panels();
-  product.b_panel_width = weight.panel_width();
+  product.packed = &weight;
   run_linear(product, x, options, out);
 }
 

@@ -5,41 +5,94 @@
 
 #include "attnlib/tensor_view.hpp"
 #include "isa/dispatch.hpp"
+#include "ops/panels.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
 namespace attnlib {
 namespace {
 
-// Rows of a that stay in the level-2 cache while panels pass by (with 768 of depth: 288 KB of float32).
-constexpr std::int64_t row_block = 96;
-// Fewer rows than this do not repay copying b into panels: its rows are read where they lie.
+// Fewer rows than this do not repay copying a row-major b into panels: a tile reads its rows where they lie.
 constexpr std::int64_t rows_worth_packing = 24;
+// Fewer still, and b is walked row by row.
+constexpr std::int64_t rows_worth_tiles = 9;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 int index_of(DType dtype) { return static_cast<int>(dtype); }
-int compute_index(DType dtype) { return dtype == DType::float64 ? 1 : 0; }
+int index_of(ProductKind kind) { return static_cast<int>(kind); }
 
-// Where the kernels find the panels of b.
+// Where the kernels find b: panels, in units of `kind`.
 struct Panels {
   const std::byte* data;
-  DType dtype;
-  std::int64_t panel_stride, depth_stride;
+  ProductKind kind;
+  std::int64_t panel_stride, depth_stride;  // in units
+  std::int64_t one_panel;                   // in bytes
 };
 
-// A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
-// on every rung.
-bool readable_in_place(const Product& p) {
-  return p.b_column_stride == 1 && p.b_dtype == compute_dtype(p.dtype) && p.rows < rows_worth_packing &&
-         p.columns % 16 == 0;
-}
+// a as the kernels read it: rows of units, in place or in scratch memory, and what quantised rows need beside them.
+class Left {
+ public:
+  Left(const Product& p, ProductKind kind, std::int64_t group_size, int threads) {
+    const std::int64_t unit = unit_depth(kind, group_size);
+    const std::int64_t padded = ceil_div(p.depth, unit) * unit;
+    const std::int64_t groups = kind == ProductKind::int4 ? padded / group_size : 1;
+    const bool quantised = kind == ProductKind::int8 || kind == ProductKind::int4;
+    const bool as_it_is = kind == ProductKind::bfloat16_dot || p.dtype == compute_dtype(p.dtype);
+    element_size_ = quantised ? 1 : kind == ProductKind::bfloat16_dot ? 2 : dtype_size(compute_dtype(p.dtype));
+    unit_ = kind == ProductKind::int4 ? 1 : unit;
+    // In place if every row begins, and ends, with a whole unit.
+    if (as_it_is && !quantised && padded == p.depth && (p.a_stride % unit == 0 || p.rows == 1)) {
+      data_ = p.a;
+      stride_ = p.a_stride;
+      return;
+    }
+    stride_ = padded;
+    groups_ = groups;
+    staged_.emplace(p.rows * padded * element_size_);
+    if (quantised) {
+      scales_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(float)));
+      offsets_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(std::int32_t)));
+    }
+    data_ = staged_->as<std::byte>();
+    const auto stage = kernels().matmul->stage[index_of(p.dtype)][index_of(kind)];
+    constexpr std::int64_t chunk = 32;
+    parallel_for(ceil_div(p.rows, chunk), threads, [&](std::int64_t task) {
+      const std::int64_t row = task * chunk;
+      MatmulRows rows{};
+      rows.rows = std::min(chunk, p.rows - row);
+      rows.depth = p.depth;
+      rows.source = p.a + row * p.a_stride * dtype_size(p.dtype);
+      rows.source_stride = p.a_stride;
+      rows.target = staged_->as<std::byte>() + row * padded * element_size_;
+      rows.target_stride = padded;
+      rows.group_size = group_size;
+      if (quantised) {
+        rows.scales = scales_->as<float>() + row * groups;
+        rows.offsets = offsets_->as<std::int32_t>() + row * groups;
+      }
+      stage(&rows);
+    });
+  }
 
-void run_blocks(const Product& p, const std::byte* a, std::int64_t a_stride, const Panels& panels, int threads) {
+  // The rows from `row` on.
+  void give(MatmulBlock& block, std::int64_t row) const {
+    block.left = data_ + row * stride_ * element_size_;
+    block.left_stride = stride_ / unit_;
+    block.row_scales = scales_ ? scales_->as<const float>() + row * groups_ : nullptr;
+    block.row_offsets = offsets_ ? offsets_->as<const std::int32_t>() + row * groups_ : nullptr;
+  }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::int64_t stride_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
+  std::optional<Scratch> staged_, scales_, offsets_;
+};
+
+void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
   const MatmulKernels& table = *kernels().matmul;
-  const int compute = compute_index(p.dtype);
-  const std::int64_t width = table.panel_width[compute];
-  const std::int64_t tile = table.tile_rows[compute];
-  const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, row_block), 1);
+  const std::int64_t width = panel_width_of(panels.kind);
+  const std::int64_t tile = table.tile_rows[panels.kind == ProductKind::float64 ? 1 : 0];
+  const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, largest_block_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);
   // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little.
@@ -47,19 +100,19 @@ void run_blocks(const Product& p, const std::byte* a, std::int64_t a_stride, con
   const std::int64_t group = std::clamp<std::int64_t>(panel_count / std::max<std::int64_t>(groups_wanted, 1), 1, 16);
   const std::int64_t groups = ceil_div(panel_count, group);
   const std::int64_t compute_size = dtype_size(compute_dtype(p.dtype));
-  const auto multiply = table.multiply[index_of(p.dtype)][index_of(panels.dtype)];
+  const std::int64_t group_size = p.packed == nullptr ? 1 : p.packed->group_size();
+  const auto multiply = table.multiply[index_of(p.dtype)][index_of(panels.kind)];
   parallel_for(row_blocks * groups, threads, [&](std::int64_t task) {
     const std::int64_t row = task / groups * block_rows;
     const std::int64_t panel = task % groups * group;
     const std::int64_t column = panel * width;
     if (row >= p.rows) return;
-    MatmulBlock block;
+    MatmulBlock block{};
     block.rows = std::min(block_rows, p.rows - row);
     block.columns = std::min(group * width, p.columns - column);
-    block.depth = p.depth;
-    block.a = a + row * a_stride * compute_size;
-    block.a_stride = a_stride;
-    block.panels = panels.data + panel * panels.panel_stride * dtype_size(panels.dtype);
+    block.depth = ceil_div(p.depth, unit_depth(panels.kind, group_size));
+    left.give(block, row);
+    block.panels = panels.data + panel * panels.one_panel;
     block.panel_stride = panels.panel_stride;
     block.depth_stride = panels.depth_stride;
     block.out = p.out + (row * p.out_stride + column) * dtype_size(p.dtype);
@@ -69,30 +122,68 @@ void run_blocks(const Product& p, const std::byte* a, std::int64_t a_stride, con
         p.residual == nullptr ? nullptr : p.residual + (row * p.residual_stride + column) * dtype_size(p.dtype);
     block.residual_stride = p.residual_stride;
     block.activation = p.activation;
+    block.group_size = group_size;
+    if (panels.kind == ProductKind::int8) {
+      block.column_scales = p.packed->column_scales() + column;
+      block.column_sums = p.packed->column_sums() + column;
+    }
     multiply(&block);
   });
 }
 
+Panels packed_panels(const std::byte* data, ProductKind kind, std::int64_t depth, std::int64_t group_size = 1) {
+  const std::int64_t width = panel_width_of(kind);
+  return {data, kind, ceil_div(depth, unit_depth(kind, group_size)) * width, width,
+          panel_bytes(depth, width, kind, group_size)};
+}
+
 // Packs some columns of b into scratch memory that is kept from call to call, multiplies, goes on with the next ones:
 // a buffer for all of b would be fresh pages on every call, which cost more than the copying.
-void run_packing(const Product& p, const std::byte* a, std::int64_t a_stride, int threads) {
+void run_packing(const Product& p, ProductKind kind, int threads) {
   constexpr std::int64_t packed_bytes = std::int64_t{2} << 20;
-  const DType compute = compute_dtype(p.dtype);
-  const std::int64_t width = panel_width_of(compute);
-  const std::int64_t bytes_per_panel = std::max<std::int64_t>(panel_bytes(p.depth, width, compute), 1);
+  const Left left(p, kind, 1, threads);
+  const std::int64_t width = panel_width_of(kind);
+  const std::int64_t bytes_per_panel = std::max<std::int64_t>(panel_bytes(p.depth, width, kind), 1);
   const std::int64_t columns = width * std::max<std::int64_t>(packed_bytes / bytes_per_panel, threads);
-  const Scratch packed(panel_bytes(p.depth, std::min(columns, p.columns), compute));
+  const Scratch packed(panel_bytes(p.depth, std::min(columns, p.columns), kind));
+  const std::int64_t size = dtype_size(p.dtype);
   for (std::int64_t column = 0; column < p.columns; column += columns) {
     Product part = p;
     part.columns = std::min(columns, p.columns - column);
-    part.b += column * p.b_column_stride * dtype_size(p.b_dtype);
-    part.out += column * dtype_size(p.dtype);
-    if (p.bias != nullptr) part.bias += column * dtype_size(compute);
-    if (p.residual != nullptr) part.residual += column * dtype_size(p.dtype);
-    pack_panels(part.b, p.b_dtype, p.depth, part.columns, p.b_depth_stride, p.b_column_stride, packed.as<std::byte>(),
-                compute, threads);
-    run_blocks(part, a, a_stride, {packed.as<std::byte>(), compute, width * p.depth, width}, threads);
+    part.b += column * p.b_column_stride * size;
+    part.out += column * size;
+    if (p.bias != nullptr) part.bias += column * dtype_size(compute_dtype(p.dtype));
+    if (p.residual != nullptr) part.residual += column * size;
+    pack_panels(part.b, p.dtype, p.depth, part.columns, p.b_depth_stride, p.b_column_stride, packed.as<std::byte>(),
+                kind, threads);
+    run_blocks(part, left, packed_panels(packed.as<std::byte>(), kind, p.depth), threads);
   }
+}
+
+// A row-major b of the compute type and few rows: nothing is packed.
+bool is_row_major(const Product& p) {
+  return p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
+}
+
+void run_row_major(const Product& p, int threads) {
+  const auto multiply = kernels().matmul->multiply_row_major[p.dtype == DType::float64 ? 1 : 0];
+  const std::int64_t size = dtype_size(p.dtype);
+  // Whole cache lines for each thread; as many columns as keep the sums in the level-1 cache.
+  const std::int64_t columns = std::clamp<std::int64_t>(ceil_div(ceil_div(p.columns, threads), 64) * 64, 64, 2048);
+  parallel_for(ceil_div(p.columns, columns), threads, [&](std::int64_t task) {
+    const std::int64_t column = task * columns;
+    MatmulRowMajor part{};
+    part.rows = p.rows;
+    part.columns = std::min(columns, p.columns - column);
+    part.depth = p.depth;
+    part.a = p.a;
+    part.a_stride = p.a_stride;
+    part.b = p.b + column * size;
+    part.b_stride = p.b_depth_stride;
+    part.out = p.out + column * size;
+    part.out_stride = p.out_stride;
+    multiply(&part);
+  });
 }
 
 }  // namespace
@@ -102,78 +193,33 @@ double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t
   return work * (static_cast<double>(rows) * 0.02 + 0.2);  // 100 GFLOP/s, and 20 GB/s of weights
 }
 
-std::int64_t panel_width_of(DType dtype) { return kernels().matmul->panel_width[compute_index(dtype)]; }
-
-std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, DType panel_dtype) {
-  const std::int64_t width = panel_width_of(panel_dtype);
-  return ceil_div(columns, width) * width * depth * dtype_size(panel_dtype);
-}
-
-void widen_row(const std::byte* source, DType dtype, std::int64_t count, float* target) {
-  kernels().matmul->widen[index_of(dtype)](source, count, target);
-}
-
-void pack_panels(const std::byte* source, DType source_dtype, std::int64_t depth, std::int64_t columns,
-                 std::int64_t depth_stride, std::int64_t column_stride, std::byte* panels, DType panel_dtype,
-                 int threads) {
-  const std::int64_t width = panel_width_of(panel_dtype);
-  const std::int64_t size = dtype_size(source_dtype);
-  const auto pack = kernels().matmul->pack[index_of(source_dtype)][index_of(panel_dtype)];
-  parallel_for(ceil_div(columns, width), threads, [&](std::int64_t panel) {
-    const std::int64_t first = panel * width;
-    MatmulPack task;
-    task.depth = depth;
-    task.columns = std::min(width, columns - first);
-    task.source = source + first * column_stride * size;
-    task.depth_stride = depth_stride;
-    task.column_stride = column_stride;
-    task.panels = panels + first * depth * dtype_size(panel_dtype);
-    if (column_stride == 1 || depth_stride == 1 || depth == 0) {
-      pack(&task);
-      return;
-    }
-    // Neither axis is contiguous: gather the panel's columns first.
-    Scratch gathered(width * depth * size);
-    auto* target = gathered.as<std::byte>();
-    const auto* from = static_cast<const std::byte*>(task.source);
-    for (std::int64_t n = 0; n < task.columns; ++n)
-      for (std::int64_t k = 0; k < depth; ++k)
-        std::copy_n(from + (k * depth_stride + n * column_stride) * size, size, target + (n * depth + k) * size);
-    task.source = target;
-    task.depth_stride = 1;
-    task.column_stride = depth;
-    pack(&task);
-  });
-}
-
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
   if (threads == 0) threads = threads_for(product_nanoseconds(p.rows, p.columns, p.depth));
-  const DType compute = compute_dtype(p.dtype);
-
-  // Rows of a two-byte type are widened once; the panels are read many times, a only in passing.
-  const std::byte* a = p.a;
-  std::int64_t a_stride = p.a_stride;
-  std::optional<Scratch> widened;
-  if (p.dtype != compute) {
-    widened.emplace(p.rows * p.depth * dtype_size(compute));
-    auto* target = widened->as<float>();
-    const std::int64_t chunk = 64;
-    parallel_for(ceil_div(p.rows, chunk), threads, [&](std::int64_t task) {
-      for (std::int64_t row = task * chunk; row < std::min(p.rows, (task + 1) * chunk); ++row)
-        widen_row(p.a + row * p.a_stride * dtype_size(p.dtype), p.dtype, p.depth, target + row * p.depth);
-    });
-    a = widened->as<std::byte>();
-    a_stride = p.depth;
+  const bool dot = p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
+  if (p.packed != nullptr) {
+    ProductKind kind = kind_of(p.packed->format());
+    if (dot && kind == ProductKind::bfloat16) kind = ProductKind::bfloat16_dot;
+    const Left left(p, kind, p.packed->group_size(), threads);
+    run_blocks(p, left, packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size()), threads);
+    return;
   }
-
-  if (p.b_panel_width > 0) {
-    run_blocks(p, a, a_stride, {p.b, p.b_dtype, p.b_panel_width * p.depth, p.b_panel_width}, threads);
-  } else if (readable_in_place(p)) {
-    run_blocks(p, a, a_stride, {p.b, p.b_dtype, panel_width_of(p.b_dtype), p.b_depth_stride}, threads);
-  } else {
-    run_packing(p, a, a_stride, threads);
+  if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {
+    run_row_major(p, threads);
+    return;
   }
+  const ProductKind kind = dot                         ? ProductKind::bfloat16_dot
+                           : p.dtype == DType::float64 ? ProductKind::float64
+                                                       : ProductKind::float32;
+  // A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
+  // on every rung.
+  if (is_row_major(p) && p.rows < rows_worth_packing && p.columns % 16 == 0) {
+    const Left left(p, kind, 1, threads);
+    const std::int64_t width = panel_width_of(kind);
+    run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
+    return;
+  }
+  run_packing(p, kind, threads);
 }
 
 }  // namespace attnlib

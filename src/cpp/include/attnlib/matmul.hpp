@@ -10,30 +10,62 @@
 
 namespace attnlib {
 
+// How the numbers of a packed weight are stored. The first four are those of DType.
+enum class WeightFormat : std::uint8_t { float32, float64, float16, bfloat16, int8, int4 };
+
 // A weight of shape (out_features, in_features), stored in the panels that the kernels in use read (see
 // kernels/matmul.hpp): made once, used for every product.
 class PackedWeight {
  public:
-  // `weight` is (out_features, in_features), any strides; it is stored in its own dtype.
-  explicit PackedWeight(const TensorView& weight);
+  static constexpr std::int64_t default_group_size = 32;
+
+  // `weight` is (out_features, in_features), any strides. A float format must be the weight's own dtype; int8 and int4
+  // quantise, group_size (32, 64 or 128) concerns int4 alone. std::invalid_argument for what cannot be quantised.
+  PackedWeight(const TensorView& weight, WeightFormat format, std::int64_t group_size = default_group_size);
+  // From what `quantized` gave.
+  struct Quantized {
+    WeightFormat format;
+    std::int64_t out_features, in_features, group_size;
+    std::unique_ptr<std::uint8_t[]> codes;    // (out_features, in_features): int8 as its bits, int4 as 0..15
+    std::unique_ptr<float[]> scales, minima;  // int8: (out_features,), none; int4: (out_features, groups)
+    std::int64_t groups() const;
+  };
+  explicit PackedWeight(const Quantized& weight);
 
   std::int64_t out_features() const { return out_features_; }
   std::int64_t in_features() const { return in_features_; }
-  DType dtype() const { return dtype_; }
+  WeightFormat format() const { return format_; }
+  bool is_quantized() const { return format_ == WeightFormat::int8 || format_ == WeightFormat::int4; }
+  // The dtype that `unpack` gives: float32 for int8 and int4.
+  DType dtype() const { return is_quantized() ? DType::float32 : static_cast<DType>(format_); }
+  std::int64_t group_size() const { return group_size_; }
   std::int64_t nbytes() const { return nbytes_; }
   std::int64_t panel_width() const { return panel_width_; }
   const std::byte* panels() const { return panels_.get(); }
-  // Writes the weight to a contiguous (out_features, in_features) array of its dtype.
+  const float* column_scales() const { return column_scales_; }
+  const std::int32_t* column_sums() const { return column_sums_; }
+  // Writes the weight to a contiguous (out_features, in_features) array of dtype(): what products multiply by.
   void unpack(const TensorView& out) const;
+  // The codes of a quantised weight, for storage.
+  Quantized quantized() const;
 
  private:
   struct AlignedDelete {
     void operator()(std::byte* memory) const;
   };
-  std::int64_t out_features_, in_features_, panel_width_, nbytes_;
-  DType dtype_;
+  void allocate(std::int64_t bytes);
+  void pack_codes(const Quantized& weight);
+
+  std::int64_t out_features_, in_features_, group_size_, panel_width_, nbytes_ = 0;
+  WeightFormat format_;
   std::unique_ptr<std::byte[], AlignedDelete> panels_;
+  // int8: behind the panels, one for each column, padded to whole panels.
+  float* column_scales_ = nullptr;
+  std::int32_t* column_sums_ = nullptr;
 };
+
+// The nearest codes of a weight, column by column (int8) or group by group (int4); see ops/quantize.cpp.
+PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, std::int64_t group_size);
 
 // The shape of np.matmul(a, b), 1-D arguments promoted as it does.
 Shape matmul_shape(const Shape& a, const Shape& b);
@@ -51,7 +83,7 @@ struct LinearOptions {
 };
 
 // out = activation(x @ weight.T + bias) + residual. x, bias, residual and out are of one dtype and contiguous along
-// the last axis. A float64 weight goes with float64 alone.
+// the last axis. A float64 weight goes with float64 alone, and float64 with no other packed weight.
 void linear(const TensorView& x, const TensorView& weight, const LinearOptions& options, const TensorView& out);
 void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions& options, const TensorView& out);
 

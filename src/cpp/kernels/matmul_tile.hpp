@@ -1,0 +1,149 @@
+// The walk over a product: panels, chunks of the depth, tiles of registers, the epilogue. What a unit is and how two of
+// them are multiplied is the Arithmetic's part:
+//   Left, Unit       what a unit of a row and of a panel is in memory
+//   Sum, SumElement  a register of accumulators, and one of its lanes
+//   rows             of the largest tile
+//   load_left(const Left*)      one unit in all lanes
+//   load_units(const Unit*)     a register of units
+//   add(sum, left, units)       sum + left * units
+#pragma once
+
+#include "kernels/matmul.hpp"
+#include "kernels/simd/math.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+namespace {
+
+constexpr std::int64_t depth_block = 768;
+
+template <class C>
+constexpr int panel_width = product_vectors * lanes<C>;
+
+template <class Arithmetic>
+using TileFunction = void (*)(const typename Arithmetic::Left* left, std::int64_t left_stride,
+                              const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
+                              typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume);
+
+// tile[r][n] (+)= sum_k left[r][k] panel[k][n] for Rows rows and Vectors registers of columns.
+template <class Arithmetic, int Rows, int Vectors>
+void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stride,
+                   const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
+                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume) {
+  using Sum = typename Arithmetic::Sum;
+  constexpr int width = sizeof(Sum) / sizeof(typename Arithmetic::SumElement);
+  Sum sum[Rows][Vectors];
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      sum[row][v] = Sum{};
+      if (resume) __builtin_memcpy(&sum[row][v], tile + row * tile_stride + v * width, sizeof(Sum));
+    }
+  }
+#pragma GCC unroll 2
+  for (std::int64_t k = 0; k < depth; ++k) {
+    typename Arithmetic::Units units[Vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) units[v] = Arithmetic::load_units(panel + k * depth_stride + v * width);
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      const auto value = Arithmetic::load_left(left + row * left_stride + k);
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) sum[row][v] = Arithmetic::add(sum[row][v], value, units[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) __builtin_memcpy(tile + row * tile_stride + v * width, &sum[row][v], sizeof(Sum));
+}
+
+// The tile for a number of rows (1..Arithmetic::rows) and of vectors (1..product_vectors), known at run time only.
+template <class Arithmetic, int Rows = Arithmetic::rows, int Vectors = product_vectors>
+TileFunction<Arithmetic> tile_function(int rows, int vectors) {
+  if constexpr (Rows > 1)
+    if (rows < Rows) return tile_function<Arithmetic, Rows - 1, Vectors>(rows, vectors);
+  if constexpr (Vectors > 1)
+    if (vectors < Vectors) return tile_function<Arithmetic, Rows, Vectors - 1>(rows, vectors);
+  return &multiply_tile<Arithmetic, Rows, Vectors>;
+}
+
+// out = act(value + bias) + residual for `count` lanes of row `row`, in the compute type until the store.
+template <class T, class C = compute_type<T>>
+ATTNLIB_INLINE void finish_lanes(const MatmulBlock& block, std::int64_t row, std::int64_t column, vec<C> value,
+                                 int count) {
+  const C* bias = static_cast<const C*>(block.bias);
+  T* out = static_cast<T*>(block.out) + row * block.out_stride + column;
+  const T* residual = static_cast<const T*>(block.residual) + row * block.residual_stride + column;
+  if (count == lanes<C>) {
+    if (bias != nullptr) value = value + load(bias + column);
+    value = activate<C>(block.activation, value);
+    if (block.residual != nullptr) value = value + load(residual);
+    store(out, value);
+  } else {
+    if (bias != nullptr) value = value + load_partial(bias + column, count);
+    value = activate<C>(block.activation, value);
+    if (block.residual != nullptr) value = value + load_partial(residual, count);
+    store_partial(out, value, count);
+  }
+}
+
+// Accumulators of some rows and columns -> out. `value_of(sums, row, column)` turns a register of accumulators into
+// one of values.
+template <class T, class SumElement, class ValueOf, class C = compute_type<T>>
+ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row, std::int64_t column,
+                                int rows, int columns, ValueOf value_of) {
+  for (int r = 0; r < rows; ++r)
+    for (int n = 0; n < columns; n += lanes<C>) {
+      const int count = columns - n < lanes<C> ? columns - n : lanes<C>;
+      finish_lanes<T>(block, row + r, column + n, value_of(tile + r * panel_width<C> + n, row + r, column + n), count);
+    }
+}
+
+// All of a block. `value_of` as above; Direct: the accumulators are the values, and may go straight to out.
+template <class T, class Arithmetic, bool Direct, class ValueOf>
+ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValueOf value_of) {
+  using C = compute_type<T>;
+  using SumElement = typename Arithmetic::SumElement;
+  const auto* left = static_cast<const typename Arithmetic::Left*>(block.left);
+  // Rows are dealt out evenly: 17 rows are tiles of 6, 6 and 5, not of 8, 8 and 1; chunks of the depth likewise.
+  const std::int64_t tiles = (block.rows + Arithmetic::rows - 1) / Arithmetic::rows;
+  const std::int64_t chunks = block.depth <= depth_block ? 1 : (block.depth + depth_block - 1) / depth_block;
+  const bool plain = Direct && chunks == 1 && block.bias == nullptr && block.residual == nullptr &&
+                     block.activation == Activation::none;
+  alignas(vector_bytes) SumElement sums[largest_block_rows * panel_width<C>];
+  for (std::int64_t column = 0; column < block.columns; column += panel_width<C>) {
+    const auto* panel =
+        static_cast<const typename Arithmetic::Unit*>(block.panels) + column / panel_width<C> * block.panel_stride;
+    const int columns = static_cast<int>(
+        block.columns - column < panel_width<C> ? block.columns - column : static_cast<std::int64_t>(panel_width<C>));
+    const int vectors = (columns + lanes<C> - 1) / lanes<C>;
+    std::int64_t begin = 0;
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const std::int64_t end = block.depth * (chunk + 1) / chunks;
+      std::int64_t row = 0;
+      for (std::int64_t index = 0; index < tiles; ++index) {
+        const int rows = static_cast<int>((block.rows - row + (tiles - index) - 1) / (tiles - index));
+        const TileFunction<Arithmetic> run = tile_function<Arithmetic>(rows, vectors);
+        const auto* first = left + row * block.left_stride + begin;
+        const auto* units = panel + begin * block.depth_stride;
+        if constexpr (Direct && sizeof(T) == sizeof(C)) {
+          if (plain && columns % lanes<C> == 0) {
+            run(first, block.left_stride, units, block.depth_stride, end - begin,
+                static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, false);
+            row += rows;
+            continue;
+          }
+        }
+        SumElement* tile = sums + row * panel_width<C>;
+        run(first, block.left_stride, units, block.depth_stride, end - begin, tile, panel_width<C>, chunk > 0);
+        if (chunk == chunks - 1) finish_rows<T>(block, tile, row, column, rows, columns, value_of);
+        row += rows;
+      }
+      begin = end;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace attnlib::ATTNLIB_ISA
