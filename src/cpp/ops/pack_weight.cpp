@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 #include "attnlib/matmul.hpp"
@@ -35,16 +34,6 @@ std::int64_t int8_byte(std::int64_t column, std::int64_t k, std::int64_t width, 
 
 }  // namespace
 
-void PackedWeight::AlignedDelete::operator()(std::byte* memory) const {
-  ::operator delete[](memory, std::align_val_t{64});
-}
-
-void PackedWeight::allocate(std::int64_t bytes) {
-  nbytes_ = bytes;
-  panels_.reset(static_cast<std::byte*>(
-      ::operator new[](static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{64})));
-}
-
 PackedWeight::PackedWeight(const TensorView& weight, WeightFormat format, std::int64_t group_size)
     : group_size_(group_size), format_(format) {
   if (weight.rank() != 2)
@@ -57,7 +46,8 @@ PackedWeight::PackedWeight(const TensorView& weight, WeightFormat format, std::i
     pack_codes(quantize(weight, format, group_size));
     return;
   }
-  allocate(panel_bytes(in_features_, out_features_, kind_of(format)));
+  nbytes_ = panel_bytes(in_features_, out_features_, kind_of(format));
+  panels_ = allocate(static_cast<std::size_t>(nbytes_));
   pack_panels(weight.at(0), weight.dtype, in_features_, out_features_, weight.strides[1], weight.strides[0],
               panels_.get(), kind_of(format), 0);
 }
@@ -76,7 +66,8 @@ void PackedWeight::pack_codes(const Quantized& weight) {
   const std::int64_t columns = (out_features_ + panel_width_ - 1) / panel_width_ * panel_width_;
   const std::int64_t numbers = format_ == WeightFormat::int8 ? columns * 4 : 0;
   const std::int64_t aligned = (bytes + 63) / 64 * 64;
-  allocate(aligned + 2 * numbers);
+  nbytes_ = aligned + 2 * numbers;
+  panels_ = allocate(static_cast<std::size_t>(nbytes_));
   std::memset(panels_.get(), 0, static_cast<std::size_t>(nbytes_));
   auto* codes = reinterpret_cast<std::uint8_t*>(panels_.get());
   if (format_ == WeightFormat::int8) {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/memory.hpp"
+
 namespace attnlib {
 
 // A block of this thread's scratch memory, aligned to a cache line and released by the destructor. Blocks of a thread
@@ -23,7 +25,7 @@ class Scratch {
  private:
   void* data_;
   std::size_t bytes_;
-  bool on_stack_;
+  Memory own_;  // of a block that the stack has no room for
 };
 
 }  // namespace attnlib

@@ -7,6 +7,7 @@
 
 #include "attnlib/dtype.hpp"
 #include "attnlib/tensor_view.hpp"
+#include "runtime/memory.hpp"
 
 namespace attnlib {
 
@@ -50,15 +51,11 @@ class PackedWeight {
   Quantized quantized() const;
 
  private:
-  struct AlignedDelete {
-    void operator()(std::byte* memory) const;
-  };
-  void allocate(std::int64_t bytes);
   void pack_codes(const Quantized& weight);
 
   std::int64_t out_features_, in_features_, group_size_, panel_width_, nbytes_ = 0;
   WeightFormat format_;
-  std::unique_ptr<std::byte[], AlignedDelete> panels_;
+  Memory panels_;
   // int8: behind the panels, one for each column, padded to whole panels.
   float* column_scales_ = nullptr;
   std::int32_t* column_sums_ = nullptr;
