@@ -58,15 +58,25 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
     for (int v = 0; v < Vectors; ++v) __builtin_memcpy(tile + row * tile_stride + v * width, &sum[row][v], sizeof(Sum));
 }
 
-// The tile for a number of rows (1..Arithmetic::rows) and of vectors (1..product_vectors), known at run time only.
-template <class Arithmetic, int Rows = Arithmetic::rows, int Vectors = product_vectors>
-TileFunction<Arithmetic> tile_function(int rows, int vectors) {
-  if constexpr (Rows > 1)
-    if (rows < Rows) return tile_function<Arithmetic, Rows - 1, Vectors>(rows, vectors);
-  if constexpr (Vectors > 1)
-    if (vectors < Vectors) return tile_function<Arithmetic, Rows, Vectors - 1>(rows, vectors);
-  return &multiply_tile<Arithmetic, Rows, Vectors>;
-}
+// The tiles by their number of rows and of vectors, which are known at run time only.
+template <class Arithmetic>
+struct TileTable {
+  TileFunction<Arithmetic> tile[Arithmetic::rows][product_vectors];
+
+  constexpr TileTable() : tile{} { fill<Arithmetic::rows, product_vectors>(); }
+
+ private:
+  template <int Rows, int Vectors>
+  constexpr void fill() {
+    tile[Rows - 1][Vectors - 1] = &multiply_tile<Arithmetic, Rows, Vectors>;
+    if constexpr (Vectors > 1)
+      fill<Rows, Vectors - 1>();
+    else if constexpr (Rows > 1)
+      fill<Rows - 1, product_vectors>();
+  }
+};
+template <class Arithmetic>
+constexpr TileTable<Arithmetic> tile_table;
 
 // out = act(value + bias) + residual for `count` lanes of row `row`, in the compute type until the store.
 template <class T, class C = compute_type<T>>
@@ -112,19 +122,25 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValueOf value_of) {
   const bool plain = Direct && chunks == 1 && block.bias == nullptr && block.residual == nullptr &&
                      block.activation == Activation::none;
   alignas(vector_bytes) SumElement sums[largest_block_rows * panel_width<C>];
-  for (std::int64_t column = 0; column < block.columns; column += panel_width<C>) {
+  // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
+  const bool in_place = block.panel_stride == panel_width<C>;
+  const std::int64_t panels = (block.columns + panel_width<C> - 1) / panel_width<C>;
+  std::int64_t column = 0;
+  for (std::int64_t index = 0; index < panels; ++index) {
+    const std::int64_t rest = block.columns - column;
+    std::int64_t step = panel_width<C>;
+    if (in_place) step = ((rest + lanes<C> - 1) / lanes<C> + panels - index - 1) / (panels - index) * lanes<C>;
     const auto* panel =
-        static_cast<const typename Arithmetic::Unit*>(block.panels) + column / panel_width<C> * block.panel_stride;
-    const int columns = static_cast<int>(
-        block.columns - column < panel_width<C> ? block.columns - column : static_cast<std::int64_t>(panel_width<C>));
+        static_cast<const typename Arithmetic::Unit*>(block.panels) + (in_place ? column : index * block.panel_stride);
+    const int columns = static_cast<int>(rest < step ? rest : step);
     const int vectors = (columns + lanes<C> - 1) / lanes<C>;
     std::int64_t begin = 0;
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
       const std::int64_t end = block.depth * (chunk + 1) / chunks;
       std::int64_t row = 0;
-      for (std::int64_t index = 0; index < tiles; ++index) {
-        const int rows = static_cast<int>((block.rows - row + (tiles - index) - 1) / (tiles - index));
-        const TileFunction<Arithmetic> run = tile_function<Arithmetic>(rows, vectors);
+      for (std::int64_t left_over = tiles; left_over > 0; --left_over) {
+        const int rows = static_cast<int>((block.rows - row + left_over - 1) / left_over);
+        const TileFunction<Arithmetic> run = tile_table<Arithmetic>.tile[rows - 1][vectors - 1];
         const auto* first = left + row * block.left_stride + begin;
         const auto* units = panel + begin * block.depth_stride;
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
@@ -142,6 +158,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValueOf value_of) {
       }
       begin = end;
     }
+    column += columns;
   }
 }
 

@@ -212,8 +212,9 @@ void run_product(const Product& p, int threads) {
                            : p.dtype == DType::float64 ? ProductKind::float64
                                                        : ProductKind::float32;
   // A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
-  // on every rung.
-  if (is_row_major(p) && p.rows < rows_worth_packing && p.columns % 16 == 0) {
+  // on every rung. It pays for few rows, and for a b that the level-1 cache holds as it is.
+  const bool small = p.depth * p.b_depth_stride * dtype_size(p.dtype) <= 16384 && p.b_depth_stride == p.columns;
+  if (is_row_major(p) && (p.rows < rows_worth_packing || small) && p.columns % 16 == 0) {
     const Left left(p, kind, 1, threads);
     const std::int64_t width = panel_width_of(kind);
     run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
