@@ -137,10 +137,9 @@ py::tuple state_of(const PackedWeight& self) {
   if (!self.is_quantized()) return py::make_tuple(unpack(self));
   const PackedWeight::Quantized q = self.quantized();
   const py::ssize_t groups = q.groups();
-  py::object minima = py::none();
-  if (q.minima) minima = copied(q.minima, {q.out_features, groups});
+  const py::object rest = q.minima ? copied(q.minima, {q.out_features, groups}) : copied(q.balance, {1, q.in_features});
   return py::make_tuple(format_name(q.format), q.group_size, copied(q.codes, {q.out_features, q.in_features}),
-                        copied(q.scales, {q.out_features, groups}), minima);
+                        copied(q.scales, {q.out_features, groups}), rest);
 }
 
 template <class Element>
@@ -168,7 +167,10 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
   q.in_features = codes.shape(1);
   q.codes = taken<std::uint8_t>(codes, q.out_features, q.in_features);
   q.scales = taken<float>(state[3], q.out_features, q.groups());
-  if (int4) q.minima = taken<float>(state[4], q.out_features, q.groups());
+  if (int4)
+    q.minima = taken<float>(state[4], q.out_features, q.groups());
+  else
+    q.balance = taken<float>(state[4], 1, q.in_features);
   return std::make_shared<PackedWeight>(q);
 }
 

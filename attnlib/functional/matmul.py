@@ -111,7 +111,7 @@ def pack_weight(
         As in `torch.nn.Linear`.
     dtype : dtype, optional
         What to store; by default the weight's own dtype. ``"float32"``, ``"float64"``, ``"float16"`` and
-        ``"bfloat16"`` round to nearest. ``"int8"`` stores 8 bits: each row of the weight as ``scale * q``
+        ``"bfloat16"`` round to nearest. ``"int8"`` stores 8 bits: ``scale[row] * balance[column] * q``
         with q in -127..127, and `linear` quantises each row of its input to 8 bits on the fly. ``"int4"``
         stores 4 bits: each group of a row as ``scale * q + minimum`` with q in 0..15, for a few input rows
         (decoding), whose groups `linear` quantises to 8 bits.
@@ -136,12 +136,14 @@ def pack_weight(
 
     Notes
     -----
-    An int8 weight errs by at most half its row's scale, ``max(abs(row)) / 254``, an int4 weight by about
+    An int8 weight errs by at most half its scale, ``max(abs(row / balance)) * balance / 254``; the balance evens
+    out how large the columns are (the input's columns are multiplied by it). An int4 weight errs by about
     ``(max - min) / 30`` of its group; one huge value makes the error of its whole row (group) large, rows and
     groups of zeros stay zero. Sums of int8 products are exact integers, so that results have the same bits on
     every instruction set (up to a transcendental activation). A row of the input that holds NaN or an
     infinity gives a row of NaN, and reaches no other row. Input values of a row (int4: of a group) that are
-    less than 1/500 (int4: 1/254) of its range count as zero.
+    less than 1/510 (int4: 1/254) of its range count as zero; the range of int8 leaves out the two largest
+    values where they stretch it by a quarter or more, which are then multiplied on their own.
 
     Examples
     --------
@@ -151,7 +153,8 @@ def pack_weight(
     ((4, 3), 'bfloat16')
     >>> al.linear(np.ones((1, 3), np.float32), packed)
     array([[3., 3., 3., 3.]], dtype=float32)
-    >>> al.pack_weight(np.array([[0.5, -1.27]]), dtype="int8").unpack()
-    array([[ 0.5 , -1.27]], dtype=float32)
+    >>> al.pack_weight(np.array([[0.5, -1.27], [-0.5, 1.27]]), dtype="int8").unpack()
+    array([[ 0.5 , -1.27],
+           [-0.5 ,  1.27]], dtype=float32)
     """
     return _core.pack_weight(weight, dtype, group_size)

@@ -33,6 +33,12 @@ namespace attnlib {
 enum class ProductKind : std::uint8_t { float32, float64, float16, bfloat16, bfloat16_dot, int8, int4 };
 constexpr int product_kind_count = 7;
 
+// int8: values of a row whose codes exceed 8 bits, and by how much; an excess of 0 is none.
+struct RowOutliers {
+  static constexpr int most = 2;
+  std::int32_t index[most], excess[most];
+};
+
 // The most rows of a block.
 constexpr std::int64_t largest_block_rows = 96;
 
@@ -48,9 +54,10 @@ struct MatmulBlock {
   const void* residual;  // type of out, or null
   std::int64_t residual_stride;
   Activation activation;
-  // int8 and int4 alone: a = row_scales (q - row_offsets) and b = column_scales q; int4: see kernels/matmul_int4.cpp.
+  // int8 and int4 alone, see there.
   const float* row_scales;
   const std::int32_t* row_offsets;
+  const RowOutliers* row_outliers;
   const float* column_scales;
   const std::int32_t* column_sums;
   std::int64_t group_size;
@@ -73,6 +80,8 @@ struct MatmulRows {
   std::int64_t target_stride;  // in elements of the target
   float* scales;               // int8: (rows,); int4: (rows, groups)
   std::int32_t* offsets;       // int8: (rows,), the code of 0; int4: (rows, groups), sums of the codes
+  RowOutliers* outliers;       // int8: (rows,)
+  const float* balance;        // int8: (depth,), padded to whole registers: what the columns of a are multiplied by
   std::int64_t group_size;
 };
 

@@ -1,14 +1,19 @@
-// Products of int8 weights: a[m, k] = s[m] (q[m, k] - z[m]), b[k, n] = t[n] w[k, n], so
-//   sum_k a b = s[m] t[n] (sum_k q w - z[m] sum_k w)
+// Products of int8 weights: a'[m, k] = s[m] (q[m, k] - z[m]), b'[k, n] = t[n] w[k, n], so
+//   sum_k a' b' = s[m] t[n] (sum_k q w - z[m] sum_k w)
 // with q of 8 bits without sign, w of 8 bits with sign, and the sums exact in 32 bits: the same on every rung.
 //
-// Rows of a are quantised as they come, each by itself: its range, widened to include 0 so that 0 has a code, is cut
-// into 255 steps. A row with NaN or inf has no range: its result is NaN. The weights' scales are made when they are
-// packed (ops/quantize.cpp).
+// Balance. a' = a c and b' = b / c, with c[k] made when the weight is packed (ops/quantize.cpp): it evens out how large
+// the columns of the weight are, and leaves the product as it is.
 //
-// Error: |q - a / s - z| <= 1/2 and |w - b / t| <= 1/2, so an element errs by at most
-//   s[m] / 2 sum_k |b[k, n]| + t[n] / 2 sum_k |a[m, k]| + s[m] t[n] K / 4,
-// for random signs by about the square root of K of these terms' means. K is at most 2^31 / (255 * 127) = 66,311.
+// Rows of a are quantised as they come, each by itself: its range, widened to include 0 so that 0 has a code, is cut
+// into 255 steps. Hidden states of Transformers have a few outliers that would make these steps coarse for all others
+// (T. Dettmers et al., "LLM.int8()", 2022, arXiv:2208.07339): where the two largest values of a row stretch its range
+// by a quarter or more, the range is that of the others, and what their codes lack is multiplied on its own, in exact
+// integers too. A row with NaN or inf has no range: its result is NaN.
+//
+// Error: |q - a' / s - z| <= 1/2 and |w - b' / t| <= 1/2, so an element errs by at most
+//   s[m] / 2 sum_k |b'[k, n]| + t[n] / 2 sum_k |a'[m, k]| + s[m] t[n] K / 4,
+// for random signs by about the square root of K of these terms' means. K is at most 65,536, so that sums fit.
 #include "kernels/matmul_parts.hpp"
 #include "kernels/matmul_tile.hpp"
 #include "kernels/row_vectors.hpp"
@@ -35,21 +40,54 @@ struct Int8Product {
   }
 };
 
+// The row is looked at in 16 lanes whatever the register: which value counts as an outlier must not depend on the rung.
+constexpr int parts = 16 / lanes<float>;
+
+template <class Visit>
+ATTNLIB_INLINE void for_each_part(std::int64_t n, Visit visit) {
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+#pragma GCC unroll 4
+    for (int part = 0; part < parts; ++part) visit(i + part * lanes<float>, lanes<float>, part);
+  for (int part = 0; part < parts && i < n; ++part, i += lanes<float>)
+    visit(i, n - i < lanes<float> ? static_cast<int>(n - i) : lanes<float>, part);
+}
+
 struct RowRange {
-  float low, high;
+  float low, high;  // with 0 inside
+  float third;      // the third largest size of all, exactly
+  float largest;
   bool finite;
 };
 
 template <class T>
-RowRange range_of(const T* row, std::int64_t n) {
+RowRange range_of(const T* row, const float* balance, std::int64_t n) {
   vec<float> low = zero<float>(), high = zero<float>(), dirt = zero<float>();
-  for_each_vector<float>(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-    const vec<float> x = load_lanes(row + i, count);
+  // The three largest sizes of each lane: the three largest of all are among them.
+  vec<float> size[3][parts] = {};
+  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
+    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
     low = min(x, low);
     high = max(x, high);
     dirt = fma(x, zero<float>(), dirt);
+    const vec<float> own = abs<float>(x);
+    size[2][part] = max(size[2][part], min(size[1][part], own));
+    size[1][part] = max(size[1][part], min(size[0][part], own));
+    size[0][part] = max(size[0][part], own);
   });
-  return {-reduce_max<float>(-low), reduce_max<float>(high), !any<float>(dirt != zero<float>())};
+  RowRange range{-reduce_max<float>(-low), reduce_max<float>(high), 0.0f, 0.0f, !any<float>(dirt != zero<float>())};
+  float sizes[3 * 16];
+  __builtin_memcpy(sizes, size, sizeof sizes);
+  float first = 0.0f, second = 0.0f, third = 0.0f;
+  for (const float one : sizes) {
+    const float a = one < first ? one : first, b = a < second ? a : second;
+    first = one > first ? one : first;
+    second = a > second ? a : second;
+    third = b > third ? b : third;
+  }
+  range.third = third;
+  range.largest = first;
+  return range;
 }
 
 }  // namespace
@@ -61,8 +99,18 @@ void stage_int8(const MatmulRows* arguments) noexcept {
   for (std::int64_t row = 0; row < task.rows; ++row) {
     const T* source = static_cast<const T*>(task.source) + row * task.source_stride;
     std::uint8_t* target = static_cast<std::uint8_t*>(task.target) + row * task.target_stride;
-    const RowRange range = range_of(source, task.depth);
-    const float scale = range.high * (1.0f / 255.0f) - range.low * (1.0f / 255.0f);
+    RowOutliers& outliers = task.outliers[row];
+    outliers = {};
+    const RowRange range = range_of(source, task.balance, task.depth);
+    // The codes of outliers, and with them the sums, stay in bounds.
+    const float limit = range.third > range.largest * (1.0f / 200.0f) ? range.third : range.largest * (1.0f / 200.0f);
+    float low = range.low > -limit ? range.low : -limit, high = range.high < limit ? range.high : limit;
+    const bool has_outliers = (high - low) * 1.25f <= range.high - range.low;
+    if (!has_outliers) {
+      low = range.low;
+      high = range.high;
+    }
+    const float scale = high * (1.0f / 255.0f) - low * (1.0f / 255.0f);
     // Nothing but zeros, or numbers so small that the reciprocal overflows: zero.
     if (!range.finite || !(scale >= 0x1p-126f)) {
       task.scales[row] = range.finite ? 0.0f : __builtin_nanf("");
@@ -71,15 +119,28 @@ void stage_int8(const MatmulRows* arguments) noexcept {
       continue;
     }
     const float steps = 1.0f / scale;
-    const float offset = __builtin_rintf(-range.low * steps);
+    const float offset = __builtin_rintf(-low * steps);
     task.scales[row] = scale;
     task.offsets[row] = static_cast<std::int32_t>(offset);
     for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = 0;
+    const auto code_of = [&](vec<float> x) __attribute__((always_inline)) {
+      return round_to_integer(x * broadcast<float>(steps)) + broadcast<float>(offset);
+    };
+    int found = 0;
     for_each_vector<float>(task.depth, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      vec<float> code = round_to_integer(load_lanes(source + i, count) * broadcast<float>(steps));
-      code = min(broadcast<float>(255.0f), max(zero<float>(), code + broadcast<float>(offset)));
+      const vec<float> x = load_lanes(source + i, count) * load(task.balance + i);
+      const vec<float> code = min(broadcast<float>(255.0f), max(zero<float>(), code_of(x)));
       const Bytes bytes = __builtin_convertvector(__builtin_convertvector(code, i32v), Bytes);
       __builtin_memcpy(target + i, &bytes, static_cast<unsigned>(count));
+      if (!has_outliers) return;
+      const mask_vec<float> beyond = abs<float>(x) > broadcast<float>(limit);
+      if (!any<float>(beyond)) return;
+      const vec<float> excess = code_of(x) - code;
+      for (int lane = 0; lane < count; ++lane) {
+        if (beyond[lane] == 0 || found == RowOutliers::most) continue;
+        outliers.index[found] = static_cast<std::int32_t>(i + lane);
+        outliers.excess[found++] = static_cast<std::int32_t>(excess[lane]);
+      }
     });
   }
 }
@@ -87,11 +148,21 @@ void stage_int8(const MatmulRows* arguments) noexcept {
 template <class T>
 void multiply_int8(const MatmulBlock* arguments) noexcept {
   const MatmulBlock& block = *arguments;
+  const std::uint32_t* panels = static_cast<const std::uint32_t*>(block.panels);
   multiply_block<T, Int8Product, false>(
       block, [&](const std::int32_t* sums, std::int64_t row, std::int64_t column) __attribute__((always_inline)) {
-        const i32v shift = load_integers(block.column_sums + column) * broadcast_integer<float>(block.row_offsets[row]);
-        const vec<float> scale = load(block.column_scales + column) * broadcast<float>(block.row_scales[row]);
-        return to_float(load_integers(sums) - shift) * scale;
+        i32v sum = load_integers(sums) -
+                   load_integers(block.column_sums + column) * broadcast_integer<float>(block.row_offsets[row]);
+        const RowOutliers& outliers = block.row_outliers[row];
+        for (int i = 0; i < RowOutliers::most; ++i) {
+          if (outliers.excess[i] == 0) continue;
+          const std::int64_t k = outliers.index[i];
+          const u32v units = load_pairs(panels + column / panel_width<float> * block.panel_stride +
+                                        k / 4 * panel_width<float> + column % panel_width<float>);
+          const i32v weights = bit_cast<i32v>(units << (24 - 8 * static_cast<int>(k % 4))) >> 24;
+          sum += weights * broadcast_integer<float>(outliers.excess[i]);
+        }
+        return to_float(sum) * (load(block.column_scales + column) * broadcast<float>(block.row_scales[row]));
       });
 }
 

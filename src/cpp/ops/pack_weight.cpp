@@ -64,15 +64,17 @@ PackedWeight::PackedWeight(const Quantized& weight)
 void PackedWeight::pack_codes(const Quantized& weight) {
   const std::int64_t bytes = panel_bytes(in_features_, out_features_, kind_of(format_), group_size_);
   const std::int64_t columns = (out_features_ + panel_width_ - 1) / panel_width_ * panel_width_;
-  const std::int64_t numbers = format_ == WeightFormat::int8 ? columns * 4 : 0;
+  const std::int64_t depths = (in_features_ + 15) / 16 * 16;
   const std::int64_t aligned = (bytes + 63) / 64 * 64;
-  nbytes_ = aligned + 2 * numbers;
+  nbytes_ = format_ == WeightFormat::int8 ? aligned + (2 * columns + depths) * 4 : bytes;
   panels_ = allocate(static_cast<std::size_t>(nbytes_));
   std::memset(panels_.get(), 0, static_cast<std::size_t>(nbytes_));
   auto* codes = reinterpret_cast<std::uint8_t*>(panels_.get());
   if (format_ == WeightFormat::int8) {
     column_scales_ = reinterpret_cast<float*>(panels_.get() + aligned);
-    column_sums_ = reinterpret_cast<std::int32_t*>(panels_.get() + aligned + numbers);
+    column_sums_ = reinterpret_cast<std::int32_t*>(column_scales_ + columns);
+    balance_ = reinterpret_cast<float*>(column_sums_ + columns);
+    std::copy_n(weight.balance.get(), in_features_, balance_);
     const std::int64_t units = (in_features_ + 3) / 4;
     for (std::int64_t n = 0; n < out_features_; ++n) {
       std::int32_t sum = 0;
@@ -103,7 +105,7 @@ void PackedWeight::pack_codes(const Quantized& weight) {
 }
 
 PackedWeight::Quantized PackedWeight::quantized() const {
-  Quantized result{format_, out_features_, in_features_, group_size_, {}, {}, {}};
+  Quantized result{format_, out_features_, in_features_, group_size_, {}, {}, {}, {}};
   const std::int64_t groups = result.groups();
   const auto count = [](std::int64_t n) { return static_cast<std::size_t>(std::max<std::int64_t>(n, 1)); };
   result.codes = std::make_unique<std::uint8_t[]>(count(out_features_ * in_features_));
@@ -116,6 +118,8 @@ PackedWeight::Quantized PackedWeight::quantized() const {
       for (std::int64_t k = 0; k < in_features_; ++k)
         result.codes[static_cast<std::size_t>(n * in_features_ + k)] = codes[int8_byte(n, k, panel_width_, units)];
     }
+    result.balance = std::make_unique<float[]>(count(in_features_));
+    std::copy_n(balance_, in_features_, result.balance.get());
     return result;
   }
   result.minima = std::make_unique<float[]>(count(out_features_ * groups));
@@ -145,7 +149,7 @@ void PackedWeight::unpack(const TensorView& out) const {
         const auto index = static_cast<std::size_t>(n * in_features_ + k);
         if (format_ == WeightFormat::int8) {
           const float code = static_cast<std::int8_t>(weight.codes[index]);
-          target[index] = code * weight.scales[static_cast<std::size_t>(n)];
+          target[index] = code * weight.scales[static_cast<std::size_t>(n)] * balance_[k];
         } else {
           const auto group = static_cast<std::size_t>(n * groups + k / group_size_);
           target[index] = static_cast<float>(weight.codes[index]) * weight.scales[group] + weight.minima[group];

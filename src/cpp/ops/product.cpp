@@ -53,6 +53,7 @@ class Left {
       scales_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(float)));
       offsets_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(std::int32_t)));
     }
+    if (kind == ProductKind::int8) outliers_.emplace(p.rows * static_cast<std::int64_t>(sizeof(RowOutliers)));
     data_ = staged_->as<std::byte>();
     const auto stage = kernels().matmul->stage[index_of(p.dtype)][index_of(kind)];
     constexpr std::int64_t chunk = 32;
@@ -70,6 +71,10 @@ class Left {
         rows.scales = scales_->as<float>() + row * groups;
         rows.offsets = offsets_->as<std::int32_t>() + row * groups;
       }
+      if (kind == ProductKind::int8) {
+        rows.outliers = outliers_->as<RowOutliers>() + row;
+        rows.balance = p.packed->balance();
+      }
       stage(&rows);
     });
   }
@@ -80,12 +85,13 @@ class Left {
     block.left_stride = stride_ / unit_;
     block.row_scales = scales_ ? scales_->as<const float>() + row * groups_ : nullptr;
     block.row_offsets = offsets_ ? offsets_->as<const std::int32_t>() + row * groups_ : nullptr;
+    block.row_outliers = outliers_ ? outliers_->as<const RowOutliers>() + row : nullptr;
   }
 
  private:
   const std::byte* data_ = nullptr;
   std::int64_t stride_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
-  std::optional<Scratch> staged_, scales_, offsets_;
+  std::optional<Scratch> staged_, scales_, offsets_, outliers_;
 };
 
 void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {

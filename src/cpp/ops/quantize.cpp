@@ -1,13 +1,17 @@
 // From float weights to codes of 8 or 4 bits. Plain C++, so that every rung stores the same numbers.
 //
-// int8: w[n, k] ~ t[n] q[n, k], q in -127..127, t[n] = max |w[n]| / 127. An error of at most t[n] / 2; a single huge
-// weight makes that of its whole row large. int4: in each group of the row, w ~ t q + m with q in 0..15, m its minimum
-// and t = (max - m) / 15, both rounded to float16; an error of at most t / 2 and what that rounding adds (2^-11 of |m|
-// and of 15 t). Rows and groups of zeros stay exactly zero.
+// int8: w[n, k] ~ t[n] c[k] q[n, k], q in -127..127. c[k], the balance, is the square root of the root mean square of
+// the weight's column k (over the mean of these): half of what makes one column larger than another moves to the input,
+// whose column k is multiplied by it, which makes both easier to hold in few bits (after G. Xiao et al., "SmoothQuant",
+// 2022, arXiv:2211.10438, but without data). t[n] = max_k |w[n, k] / c[k]| / 127. An error of at most t[n] c[k] / 2; a
+// single huge weight makes that of its whole row large. int4: in each group of the row, w ~ t q + m with q in 0..15, m
+// its minimum and t = (max - m) / 15, both rounded to float16; an error of at most t / 2 and what that rounding adds
+// (2^-11 of |m| and of 15 t). Rows and groups of zeros stay exactly zero.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "attnlib/matmul.hpp"
 #include "ops/half_precision.hpp"
@@ -40,6 +44,25 @@ void read_row(const TensorView& weight, std::int64_t n, WeightFormat format, flo
       throw std::invalid_argument("pack_weight: weight holds " + std::to_string(row[k]) + " at [" + std::to_string(n) +
                                   ", " + std::to_string(k) + "], which " + name_of(format) + " cannot");
   }
+}
+
+// 1 for a weight of zeros; a column of (nearly) nothing counts as a thousandth of the largest.
+void balance_columns(const TensorView& weight, float* balance) {
+  const std::int64_t rows = weight.shape[0], size = weight.shape[1];
+  std::vector<double> level(static_cast<std::size_t>(size), 0.0);
+  std::vector<float> row(static_cast<std::size_t>(size));
+  for (std::int64_t n = 0; n < rows; ++n) {
+    read_row(weight, n, WeightFormat::int8, row.data());
+    for (std::size_t k = 0; k < row.size(); ++k) level[k] += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+  }
+  const double largest = size == 0 ? 0.0 : *std::max_element(level.begin(), level.end());
+  double sum = 0.0;
+  for (double& one : level) {
+    one = largest == 0.0 ? 1.0 : std::sqrt(std::sqrt(std::max(one / largest, 1e-6)));
+    sum += one;
+  }
+  for (std::size_t k = 0; k < level.size(); ++k)
+    balance[k] = static_cast<float>(level[k] * static_cast<double>(size) / sum);
 }
 
 void quantize_row_int8(const float* row, std::int64_t size, float& scale, std::uint8_t* codes) {
@@ -84,16 +107,22 @@ PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, 
                                 " in_features, got weight of shape " + weight.shape.to_string());
   if (format == WeightFormat::int4 && group_size != 32 && group_size != 64 && group_size != 128)
     throw std::invalid_argument("pack_weight: group_size must be 32, 64 or 128, got " + std::to_string(group_size));
-  PackedWeight::Quantized result{format, weight.shape[0], weight.shape[1], group_size, {}, {}, {}};
+  PackedWeight::Quantized result{format, weight.shape[0], weight.shape[1], group_size, {}, {}, {}, {}};
   const std::int64_t rows = result.out_features, size = result.in_features, groups = result.groups();
   const auto count = [](std::int64_t n) { return static_cast<std::size_t>(std::max<std::int64_t>(n, 1)); };
   result.codes = std::make_unique<std::uint8_t[]>(count(rows * size));
   result.scales = std::make_unique<float[]>(count(rows * groups));
   if (format == WeightFormat::int4) result.minima = std::make_unique<float[]>(count(rows * groups));
   const auto row = std::make_unique<float[]>(count(size));
+  if (format == WeightFormat::int8) {
+    result.balance = std::make_unique<float[]>(count(size));
+    balance_columns(weight, result.balance.get());
+  }
   for (std::int64_t n = 0; n < rows; ++n) {
     read_row(weight, n, format, row.get());
     if (format == WeightFormat::int8) {
+      for (std::int64_t k = 0; k < size; ++k)
+        row[static_cast<std::size_t>(k)] /= result.balance[static_cast<std::size_t>(k)];
       quantize_row_int8(row.get(), size, result.scales[static_cast<std::size_t>(n)], result.codes.get() + n * size);
       continue;
     }

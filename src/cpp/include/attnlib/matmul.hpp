@@ -27,8 +27,10 @@ class PackedWeight {
   struct Quantized {
     WeightFormat format;
     std::int64_t out_features, in_features, group_size;
-    std::unique_ptr<std::uint8_t[]> codes;    // (out_features, in_features): int8 as its bits, int4 as 0..15
-    std::unique_ptr<float[]> scales, minima;  // int8: (out_features,), none; int4: (out_features, groups)
+    std::unique_ptr<std::uint8_t[]> codes;  // (out_features, in_features): int8 as its bits, int4 as 0..15
+    std::unique_ptr<float[]> scales;        // int8: (out_features,); int4: (out_features, groups)
+    std::unique_ptr<float[]> minima;        // int4: (out_features, groups)
+    std::unique_ptr<float[]> balance;       // int8: (in_features,)
     std::int64_t groups() const;
   };
   explicit PackedWeight(const Quantized& weight);
@@ -45,6 +47,7 @@ class PackedWeight {
   const std::byte* panels() const { return panels_.get(); }
   const float* column_scales() const { return column_scales_; }
   const std::int32_t* column_sums() const { return column_sums_; }
+  const float* balance() const { return balance_; }
   // Writes the weight to a contiguous (out_features, in_features) array of dtype(): what products multiply by.
   void unpack(const TensorView& out) const;
   // The codes of a quantised weight, for storage.
@@ -56,9 +59,10 @@ class PackedWeight {
   std::int64_t out_features_, in_features_, group_size_, panel_width_, nbytes_ = 0;
   WeightFormat format_;
   Memory panels_;
-  // int8: behind the panels, one for each column, padded to whole panels.
+  // int8: behind the panels, one for each column, padded to whole panels; one for each row, padded to whole registers.
   float* column_scales_ = nullptr;
   std::int32_t* column_sums_ = nullptr;
+  float* balance_ = nullptr;
 };
 
 // The nearest codes of a weight, column by column (int8) or group by group (int4); see ops/quantize.cpp.
