@@ -53,6 +53,15 @@ ATTNLIB_INLINE void for_each_part(std::int64_t n, Visit visit) {
     visit(i, n - i < lanes<float> ? static_cast<int>(n - i) : lanes<float>, part);
 }
 
+// The three largest numbers seen in each lane, in order.
+struct Largest {
+  vec<float> first, second, third;
+};
+ATTNLIB_INLINE Largest joined(const Largest& a, const Largest& b) {
+  const vec<float> lesser = min(a.first, b.first), next = max(a.second, b.second);
+  return {max(a.first, b.first), max(lesser, next), max(min(lesser, next), max(a.third, b.third))};
+}
+
 struct RowRange {
   float low, high;  // with 0 inside
   float third;      // the third largest size of all, exactly
@@ -63,31 +72,24 @@ struct RowRange {
 template <class T>
 RowRange range_of(const T* row, const float* balance, std::int64_t n) {
   vec<float> low = zero<float>(), high = zero<float>(), dirt = zero<float>();
-  // The three largest sizes of each lane: the three largest of all are among them.
-  vec<float> size[3][parts] = {};
+  Largest size[parts] = {};
   for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
     const vec<float> x = load_lanes(row + i, count) * load(balance + i);
     low = min(x, low);
     high = max(x, high);
     dirt = fma(x, zero<float>(), dirt);
-    const vec<float> own = abs<float>(x);
-    size[2][part] = max(size[2][part], min(size[1][part], own));
-    size[1][part] = max(size[1][part], min(size[0][part], own));
-    size[0][part] = max(size[0][part], own);
+    size[part] = joined(size[part], {abs<float>(x), zero<float>(), zero<float>()});
   });
-  RowRange range{-reduce_max<float>(-low), reduce_max<float>(high), 0.0f, 0.0f, !any<float>(dirt != zero<float>())};
-  float sizes[3 * 16];
-  __builtin_memcpy(sizes, size, sizeof sizes);
-  float first = 0.0f, second = 0.0f, third = 0.0f;
-  for (const float one : sizes) {
-    const float a = one < first ? one : first, b = a < second ? a : second;
-    first = one > first ? one : first;
-    second = a > second ? a : second;
-    third = b > third ? b : third;
+  Largest all = size[0];
+  for (int part = 1; part < parts; ++part) all = joined(all, size[part]);
+#pragma GCC unroll 4
+  for (int width = lanes<float> / 2; width > 0; width /= 2) {
+    all = joined(all, {exchange_lanes<float>(all.first, width), exchange_lanes<float>(all.second, width),
+                       exchange_lanes<float>(all.third, width)});
+    low = min(low, exchange_lanes<float>(low, width));
+    high = max(high, exchange_lanes<float>(high, width));
   }
-  range.third = third;
-  range.largest = first;
-  return range;
+  return {low[0], high[0], all.third[0], all.first[0], !any<float>(dirt != zero<float>())};
 }
 
 }  // namespace

@@ -38,6 +38,18 @@ ATTNLIB_INLINE vec<double> max(vec<double> a, vec<double> b) { return a > b ? a 
 ATTNLIB_INLINE vec<float> min(vec<float> a, vec<float> b) { return a < b ? a : b; }
 ATTNLIB_INLINE vec<double> min(vec<double> a, vec<double> b) { return a < b ? a : b; }
 
+// Whether any lane is set.
+template <class C>
+ATTNLIB_INLINE bool any(mask_vec<C> mask) {
+#if defined(__SSE4_1__)
+  return _mm_testz_si128(bit_cast<__m128i>(mask), bit_cast<__m128i>(mask)) == 0;
+#else
+  lane_integer<C> joined = 0;
+  for (int lane = 0; lane < lanes<C>; ++lane) joined |= mask[lane];
+  return joined != 0;
+#endif
+}
+
 #if defined(__SSE4_1__)
 ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
   return _mm_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

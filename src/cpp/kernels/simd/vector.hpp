@@ -266,13 +266,4 @@ ATTNLIB_INLINE C reduce_max(vec<C> value) {
   return value[0];
 }
 
-template <class C>
-ATTNLIB_INLINE bool any(mask_vec<C> mask) {
-  lane_integer<C> buffer[lanes<C>];
-  __builtin_memcpy(buffer, &mask, sizeof mask);
-  lane_integer<C> joined = 0;
-  for (int lane = 0; lane < lanes<C>; ++lane) joined |= buffer[lane];
-  return joined != 0;
-}
-
 }  // namespace attnlib::ATTNLIB_ISA

@@ -17,6 +17,12 @@ ATTNLIB_INLINE vec<double> max(vec<double> a, vec<double> b) { return _mm512_max
 ATTNLIB_INLINE vec<float> min(vec<float> a, vec<float> b) { return _mm512_min_ps(a, b); }
 ATTNLIB_INLINE vec<double> min(vec<double> a, vec<double> b) { return _mm512_min_pd(a, b); }
 
+// Whether any lane is set.
+template <class C>
+ATTNLIB_INLINE bool any(mask_vec<C> mask) {
+  return _mm512_test_epi32_mask(bit_cast<__m512i>(mask), bit_cast<__m512i>(mask)) != 0;
+}
+
 ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
   return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
