@@ -1,4 +1,4 @@
-"""The command ``attnlib``: embed texts, show the configuration, run the demonstration."""
+"""The command ``attnlib``: embed texts, show the configuration, run the demonstration and the benchmark."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for what the user can mend, which is then told on standard error.
+        The exit code: 0, or 2 for what the user can mend, which is then told on standard error; 1 if `bench`
+        finds a wrong result.
     """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain again when it flushes at exit.
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"attnlib: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +122,43 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: attnlib demo --threads 1",
     )
     demo.set_defaults(run=_demo)
+
+    bench = add(
+        "bench",
+        help="time attnlib beside NumPy and its peers",
+        description="Time attnlib beside NumPy (with --peers also beside PyTorch, ONNX Runtime, OpenVINO, "
+        "CTranslate2 and simd-ml-kernels, where they are installed) on the same arrays, with the machine's "
+        "ceilings measured in the same run, and write results.json, results.md and plots. All of it takes "
+        "about half an hour.",
+        epilog="example: attnlib bench --peers --workloads softmax gelu --output bench-results",
+    )
+    bench.add_argument("--peers", action="store_true", help="beside all peers that are installed")
+    bench.add_argument(
+        "--output",
+        default="bench-results",
+        metavar="DIR",
+        help="the folder to write into (default: bench-results)",
+    )
+    bench.add_argument(
+        "--workloads",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="only those whose names contain one of these",
+    )
+    bench.add_argument(
+        "--model",
+        metavar="DIR",
+        help="folder of the sentence encoder (default: all-MiniLM-L6-v2 in the cache of the tests)",
+    )
+    bench.add_argument(
+        "--quick", action="store_true", help="to see that it works: short, and not to be believed"
+    )
+    bench.add_argument("--list", action="store_true", help="list the names of all workloads and stop")
+    bench.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="threads of every engine (default: 1)"
+    )
+    bench.set_defaults(run=_bench)
     for command in (embed, demo):
         command.add_argument(
             "--threads", type=_positive, metavar="N", help="threads to use (default: all there are)"
@@ -141,6 +179,33 @@ def _demo(options: argparse.Namespace) -> None:
     if options.threads is not None:
         attnlib.set_num_threads(options.threads)
     demo.run()
+
+
+def _bench(options: argparse.Namespace) -> int:
+    # These take time to import.
+    from attnlib.benchmark.options import Options
+    from attnlib.benchmark.process import run_in_child
+    from attnlib.benchmark.workloads import EVERYTHING, chosen
+
+    if options.list:
+        print("\n".join(workload.name for workload in EVERYTHING))
+        return 0
+    words = tuple(options.workloads)
+    if not chosen(words):
+        raise ValueError(f"no workload is called {' or '.join(words)}: attnlib bench --list names all")
+    for folder in (options.output, options.model):
+        if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+            raise ValueError(f"{folder} is not a folder")
+    return run_in_child(
+        Options(
+            threads=options.threads,
+            peers=options.peers,
+            workloads=words,
+            output=options.output,
+            model=options.model,
+            quick=options.quick,
+        )
+    )
 
 
 def _embed(options: argparse.Namespace) -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+import runpy
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from threads import limit_threads
 
 THREADS = int(os.environ.get("ATTNLIB_BENCH_THREADS", "1"))
-limit_threads(THREADS)  # before anything loads NumPy
 
-from agreement import check, fastest  # noqa: E402
-from engines import Unavailable, load  # noqa: E402
+# Before anything loads NumPy, which attnlib itself does: hence by the file, not by an import.
+_package = find_spec("attnlib")
+if _package is None or _package.origin is None:
+    raise ImportError("attnlib is not installed")
+runpy.run_path(str(Path(_package.origin).with_name("benchmark") / "threads.py"))["limit_threads"](THREADS)
+
+from attnlib.benchmark.ceilings import Ceilings  # noqa: E402
+from attnlib.benchmark.contest import Contest  # noqa: E402
+from attnlib.benchmark.engines import Unavailable, load  # noqa: E402
+from attnlib.benchmark.options import Options  # noqa: E402
 
 if TYPE_CHECKING:
-    from engines.engine import Engine
-    from numpy.typing import NDArray
-    from workloads import Workload
+    from attnlib.benchmark.engines.engine import Engine
+    from attnlib.benchmark.workload import Workload
 
 # The spinning workers of the engine before go to sleep meanwhile.
 _REST = 0.3
@@ -43,29 +51,23 @@ def engine_of() -> Callable[[str], Engine]:
     return get
 
 
-@pytest.fixture(scope="session")
-def expected() -> dict[str, NDArray[Any]]:
-    """The result of each workload, as the engine that came first found it."""
-    return {}
-
-
 @pytest.fixture
-def compare(benchmark: Any, engine_of: Callable[[str], Engine], expected: dict[str, NDArray[Any]]) -> Compare:
+def compare(benchmark: Any, engine_of: Callable[[str], Engine]) -> Compare:
     """Time a workload by an engine, in the group of that workload."""
 
     def run(workload: Workload, name: str) -> None:
-        engine = engine_of(name)
+        contest = Contest({name: engine_of(name)}, Ceilings(THREADS), Options(threads=THREADS))
         try:
-            inputs = workload.inputs()
+            found = contest.fastest(workload)
         except FileNotFoundError as missing:
             pytest.skip(str(missing))
-        calls = engine.calls(workload.operation, inputs)
-        if not calls:
-            pytest.skip(f"{name} has no {workload.operation}")
-        expected[workload.name] = check(name, calls, expected.get(workload.name))
-        call = fastest(calls)
+        if found is None:
+            pytest.skip(f"{name} has no {workload.name}")
+        who, call = found
         benchmark.group = workload.name
-        benchmark.extra_info.update(way=call.way, version=engine.version, threads=THREADS)
+        benchmark.extra_info.update(
+            way=call.way, precision=who.precision, version=contest.engines[name].version, threads=THREADS
+        )
         time.sleep(_REST)
         benchmark(call.run)
 

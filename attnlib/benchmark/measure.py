@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,7 +15,7 @@ import numpy as np
 
 __all__ = ["Block", "Timing", "measure_block", "measure_turns"]
 
-# A block's first calls, untimed: the clock ramps up, threads wake, caches fill.
+# Seconds of a block's first calls, untimed: the clock ramps up, threads wake, caches fill.
 _WARM_UP = 0.05
 _FEWEST_CALLS = 3
 _MOST_CALLS = 2000
@@ -87,7 +88,7 @@ def measure_block(function: Callable[[], Any], seconds: float) -> Block:
         return samples[-1]
 
     if call() < seconds:
-        warm = clock() + _WARM_UP
+        warm = clock() + min(_WARM_UP, seconds)
         while clock() < warm:
             call()
         samples.clear()
@@ -99,20 +100,27 @@ def measure_block(function: Callable[[], Any], seconds: float) -> Block:
 
 
 def measure_turns(
-    functions: list[Callable[[], Any]], *, rotations: int, seconds: float, rest: float
+    functions: list[Callable[[], Any]],
+    *,
+    rotations: int,
+    seconds: float,
+    rest: float,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[Timing]:
     """Time functions in turns: a block of each, a rest before it, and all that several times.
 
     The rest lets the idle workers of OpenMP, OpenBLAS and ONNX Runtime, which spin for a while after their
     work, go to sleep before somebody else is measured. Each rotation begins with another function, so that
-    no one is always the first, or always measured at the same time of the run.
+    no one is always the first, or always measured at the same time of the run. `alone` is entered for each
+    rotation: what must not happen meanwhile waits there.
     """
     blocks: list[list[Block]] = [[] for _ in functions]
     for rotation in range(rotations):
-        for place in range(len(functions)):
-            index = (place + rotation) % len(functions)
-            time.sleep(rest)
-            blocks[index].append(measure_block(functions[index], seconds))
+        with alone():
+            for place in range(len(functions)):
+                index = (place + rotation) % len(functions)
+                time.sleep(rest)
+                blocks[index].append(measure_block(functions[index], seconds))
     return [Timing(tuple(found)) for found in blocks]
 
 

@@ -1,25 +1,27 @@
 """Plain NumPy, written by one who cares for speed: in place where easy, products by its BLAS.
 
-NumPy has no erf: that is SciPy's.
+NumPy has no erf: that is SciPy's, without which there is no exact GELU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import erf  # type: ignore[import-untyped]
 
-from engines.engine import Engine
+from attnlib.benchmark.engines.engine import Array, Engine
 
-Array = NDArray[Any]
+try:
+    from scipy.special import erf
+except ImportError:
+    erf = None
+
+__all__ = ["ENGINE"]
 
 
 class NumPy(Engine):
-    """NumPy with the BLAS that it comes with; its threads are limited by `threads.limit_threads`."""
+    """NumPy with the BLAS that it comes with, whose threads the environment limits."""
 
     name = "NumPy"
 
@@ -27,8 +29,6 @@ class NumPy(Engine):
         super().__init__(threads)
         self.simple = {
             "matmul": np.matmul,
-            "linear": _linear,
-            "encoder_layer": _encoder_layer,
             "attention": _attention,
             "attention_varlen": _attention_varlen,
             "merge_attention": _merge_attention,
@@ -39,7 +39,10 @@ class NumPy(Engine):
             "rotary_embedding": _rotary_embedding,
             "swiglu": lambda gate, up: np.multiply(up, silu := _silu(gate), out=silu),
             **_ACTIVATIONS,
+            "linear": _linear,
         }
+        if erf is not None:
+            self.simple |= {"gelu": _gelu, "encoder_layer": _encoder_layer}
 
     @property
     def version(self) -> str:
@@ -82,7 +85,6 @@ def _gelu_tanh(x: Array) -> Array:
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda x: np.maximum(x, 0),
-    "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
     "silu": _silu,
     "tanh": np.tanh,
@@ -131,16 +133,21 @@ def _rotary_embedding(x: Array, cos: Array, sin: Array) -> Array:
 def _linear(x: Array, weight: Array, bias: Array, activation: str | None = None) -> Array:
     result: Array = x @ weight.T
     result += bias
+    if activation == "gelu":
+        return _gelu(result)
     return _ACTIVATIONS[activation](result) if activation else result
 
 
 def _attention(query: Array, key: Array, value: Array, causal: bool = False) -> Array:
-    scores = query @ key.swapaxes(-1, -2)
-    scores *= np.float32(query.shape[-1] ** -0.5)
+    shape, groups = query.shape, key.shape[-3]
+    if groups != shape[-3]:  # heads that share keys are rows of one product
+        query = query.reshape(*shape[:-3], groups, -1, shape[-1])
+    scores = (query * np.float32(shape[-1] ** -0.5)) @ key.swapaxes(-1, -2)
     if causal:
-        np.copyto(scores, -np.inf, where=np.tri(*scores.shape[-2:], dtype=np.bool_) == 0)
+        hidden = np.tri(shape[-2], key.shape[-2], dtype=np.bool_) == 0
+        np.copyto(scores.reshape(*shape[:-1], -1), -np.inf, where=hidden)
     result: Array = _softmax(scores) @ value
-    return result
+    return result.reshape(shape)
 
 
 def _attention_varlen(query: Array, key: Array, value: Array, cu_seqlens: Array) -> Array:

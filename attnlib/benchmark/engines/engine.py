@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Engine"]
+__all__ = ["Array", "Call", "Engine"]
 
 Array = NDArray[Any]
 
@@ -25,7 +25,7 @@ class Call:
     run : function
         Computes it once. This, and nothing else, is timed.
     array : function of what `run` returned
-        The result as the array that all engines agree on; untimed.
+        The result as the float32 array that all engines agree on; untimed.
     """
 
     way: str
@@ -37,28 +37,38 @@ class Engine:
     """A library, ready to run with some number of threads.
 
     An operation is either a function in `simple`, from arrays of the engine's own kind to one such array, or
-    a method of the operation's name that takes the workload's inputs and returns calls. One that is neither
-    is one that the library does not have.
+    a method of the operation's name that takes a precision and the workload's inputs and returns calls. What
+    is neither, or has no calls in a precision, is what the library does not have.
     """
 
     name: ClassVar[str]
+    most_threads: ClassVar[int | None] = None
     simple: Mapping[str, Callable[..., Any]] = {}
+    # The precisions that `simple` is for: those that `own` and `array` convert to and from.
+    simple_precisions: ClassVar[tuple[str, ...]] = ("float32",)
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
     @property
     def version(self) -> str:
+        """Its version, and what else tells it from another build."""
         raise NotImplementedError
 
-    def own(self, value: Any) -> Any:
-        """Turn an array of NumPy's into one of the engine's."""
+    def own(self, value: Any, precision: str) -> Any:
+        """Turn an array of NumPy's into one of the engine's; anything else stays what it is."""
         return value
 
-    def calls(self, operation: str, inputs: tuple[Any, ...]) -> list[Call]:
+    def array(self, value: Any) -> Array:
+        """Turn one of the engine's into a float32 array of NumPy's."""
+        return np.asarray(value, np.float32)
+
+    def calls(self, operation: str, precision: str, inputs: tuple[Any, ...]) -> list[Call]:
         """Prepare an operation (arrays, packed weights, models) and return the ways to call it."""
         if operation in self.simple:
-            function, arguments = self.simple[operation], [self.own(value) for value in inputs]
-            return [Call(operation, lambda: function(*arguments))]
+            if precision not in self.simple_precisions:
+                return []
+            function, arguments = self.simple[operation], [self.own(value, precision) for value in inputs]
+            return [Call(operation, lambda: function(*arguments), self.array)]
         method: Callable[..., list[Call]] | None = getattr(self, operation, None)
-        return method(*inputs) if method else []
+        return method(precision, *inputs) if method else []

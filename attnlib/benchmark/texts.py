@@ -1,4 +1,4 @@
-"""Texts and a model for the sentence benchmark, both from what is on the machine."""
+"""Texts and a model for the sentence workloads, both from what is on the machine."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import random
 import re
 from pathlib import Path
 
-__all__ = ["MODEL_VARIABLE", "model_folder", "sentences"]
+__all__ = ["model_folder", "sentences", "use_model"]
 
-MODEL_VARIABLE = "ATTNLIB_TEST_MODELS"
+_VARIABLE = "ATTNLIB_TEST_MODELS"
 _MODEL = "all-MiniLM-L6-v2"
+
+
+def use_model(folder: Path) -> None:
+    """Have `model_folder` find this one."""
+    os.environ[_VARIABLE] = str(folder.resolve())
 
 
 def model_folder() -> Path:
     """Find the sentence encoder.
 
-    It is the folder that ``ATTNLIB_TEST_MODELS`` names, or all-MiniLM-L6-v2 within it; by default in the
-    cache that the tests marked ``real_model`` fill.
+    It is the folder that `use_model` or the variable ``ATTNLIB_TEST_MODELS`` names, or all-MiniLM-L6-v2
+    within it; by default in the cache that the tests marked ``real_model`` fill.
 
     Raises
     ------
@@ -26,11 +31,11 @@ def model_folder() -> Path:
         If it is not there.
     """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"
-    cache = Path(os.environ.get(MODEL_VARIABLE) or default)
+    cache = Path(os.environ.get(_VARIABLE) or default)
     for folder in (cache, cache / _MODEL):
         if (folder / "config.json").is_file():
             return folder
-    raise FileNotFoundError(f"no model in {cache}: set {MODEL_VARIABLE}")
+    raise FileNotFoundError(f"no model in {cache}: --model or {_VARIABLE} names it")
 
 
 def sentences(count: int) -> list[str]:

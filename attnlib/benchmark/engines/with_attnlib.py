@@ -1,0 +1,90 @@
+"""attnlib, as its users call it: results are new arrays, weights packed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import attnlib as al
+from attnlib import models, nn
+from attnlib.benchmark.engines.engine import Array, Call, Engine
+
+__all__ = ["ENGINE"]
+
+
+class Attnlib(Engine):
+    """attnlib on the rung that it chooses, or that ``ATTNLIB_ISA`` names."""
+
+    name = "attnlib"
+    simple_precisions = ("float32", "bfloat16")
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        al.set_num_threads(threads)
+        self.simple = {
+            "matmul": al.matmul,
+            "softmax": al.softmax,
+            "log_softmax": al.log_softmax,
+            "layer_norm": al.layer_norm,
+            "rms_norm": al.rms_norm,
+            "relu": al.relu,
+            "gelu": al.gelu,
+            "gelu_tanh": lambda x: al.gelu(x, "tanh"),
+            "silu": al.silu,
+            "tanh": al.tanh,
+            "sigmoid": al.sigmoid,
+            "swiglu": al.swiglu,
+            "rotary_embedding": al.rotary_embedding,
+            "attention": lambda query, key, value, causal: al.attention(query, key, value, causal=causal),
+            "attention_varlen": al.attention_varlen,
+            "merge_attention": lambda outs, lses: al.merge_attention(outs, lses)[0],
+        }
+
+    @property
+    def version(self) -> str:
+        return f"{al.__version__} ({al.isa()})"
+
+    def own(self, value: Any, precision: str) -> Any:
+        if precision == "bfloat16" and isinstance(value, np.ndarray) and value.dtype == np.float32:
+            return value.astype(ml_dtypes.bfloat16)
+        return value
+
+    def linear(
+        self, precision: str, x: Array, weight: Array, bias: Array, activation: str | None
+    ) -> list[Call]:
+        packed = al.pack_weight(weight, dtype=precision)
+        rows, addend = self.own(x, precision), self.own(bias, precision)
+        return [
+            Call("linear, packed", lambda: al.linear(rows, packed, addend, activation=activation), self.array)
+        ]
+
+    def encoder_layer(self, precision: str, x: Array, state: dict[str, Array], heads: int) -> list[Call]:
+        inner, size = state["linear1.weight"].shape
+        layer = nn.TransformerEncoderLayer(size, heads, inner, activation="gelu")
+        layer.load_state_dict(state)
+        if precision != "float32":
+            layer.to(precision)
+        rows = self.own(x, precision)
+        return [Call("nn.TransformerEncoderLayer", lambda: layer(rows), self.array)]
+
+    def model(self, precision: str, folder: Path, ids: Array) -> list[Call]:
+        encoder = models.load(folder, dtype=precision)
+        tokens = ids.astype(np.intp).reshape(-1)
+        cu_seqlens = np.arange(len(ids) + 1) * ids.shape[1]
+
+        def vectors(hidden: Array) -> Array:
+            means = self.array(hidden).reshape(*ids.shape, -1).mean(axis=1)
+            result: Array = means / np.linalg.norm(means, axis=-1, keepdims=True)
+            return result
+
+        return [Call("SentenceEncoder.model", lambda: encoder.model(tokens, cu_seqlens), vectors)]
+
+    def encode(self, precision: str, folder: Path, texts: list[str]) -> list[Call]:
+        encoder = models.load(folder, dtype=precision)
+        return [Call("encode", lambda: encoder.encode(texts))]
+
+
+ENGINE = Attnlib
