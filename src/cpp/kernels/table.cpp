@@ -6,6 +6,7 @@
 namespace attnlib::ATTNLIB_ISA {
 
 extern const ActivationKernels activation_kernels;
+extern const AttentionDecodeKernels attention_decode_kernels;
 extern const AttentionKernels attention_kernels;
 extern const MatmulKernels matmul_kernels;
 extern const NormalizationKernels normalization_kernels;
@@ -13,8 +14,8 @@ extern const RotaryKernels rotary_kernels;
 extern const SoftmaxKernels softmax_kernels;
 
 extern constinit const KernelTable table = {
-    ATTNLIB_NAME(ATTNLIB_ISA), &activation_kernels, &attention_kernels, &matmul_kernels,
-    &normalization_kernels,    &rotary_kernels,     &softmax_kernels,
+    ATTNLIB_NAME(ATTNLIB_ISA), &activation_kernels,    &attention_kernels, &attention_decode_kernels,
+    &matmul_kernels,           &normalization_kernels, &rotary_kernels,    &softmax_kernels,
 };
 
 }  // namespace attnlib::ATTNLIB_ISA
