@@ -178,6 +178,12 @@ def attention_bounds(exact: AttentionResult, features: int, dtype: Any) -> tuple
 
     A score errs by eps times the magnitudes of its terms, its exponential relatively by that and by eps times
     its distance from the maximum; the weights' errors average into the sum and into the output.
+
+    The weights of bfloat16 may be rounded to it for the product with the values: each by a part of at most
+    u = eps / 2, and the output, their mean, by sum_j w_j d_j (v_j - output) with |d_j| <= u. By
+    Cauchy-Schwarz that is at most u sqrt(n) of the root of the sum of squares, for n keys; of independent
+    signs it has 1 / sqrt(3) of u times that root as standard deviation. So min(sqrt(n), 4) u of it: all of it
+    up to 16 keys, seven deviations beyond. (Equal weights of 1 / n: u / sqrt(n) of the values.)
     """
     eps = epsilon(accumulator(dtype))
     keys = exact.scores.shape[-1]
@@ -191,6 +197,11 @@ def attention_bounds(exact: AttentionResult, features: int, dtype: Any) -> tuple
     values = np.abs(exact.values)
     output = (exact.weights * own) @ values + shared[..., None] * (exact.weights @ values)
     output = output + floor(dtype) * np.sum(values, axis=-2, keepdims=True)
+    if dtype == BFLOAT16:
+        squares = np.square(exact.weights)
+        shared_root = np.sqrt(np.sum(squares, axis=-1, keepdims=True))
+        root = np.sqrt(squares @ np.square(values)) + shared_root * np.abs(exact.output)
+        output = output + min(math.sqrt(keys), 4.0) * 0.5 * epsilon(dtype) * root
     with np.errstate(invalid="ignore"):
         lse = shared + eps * (16 + 2 * np.where(np.isfinite(exact.lse), np.abs(exact.lse), 0.0))
     return output, weights, lse

@@ -13,7 +13,6 @@ template <class T, class C = compute_type<T>>
 KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t first, int count,
                        const Workspace<C>& workspace) {
   using Integer = lane_integer<C>;
-  const C infinity = static_cast<C>(__builtin_inf());
   if (task.bias != nullptr) {
     const T* bias = static_cast<const T*>(task.bias) + first * task.bias_key_stride;
     gather_transposed<C>(
@@ -22,10 +21,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
           return bias + row_offset(tile, row, task.bias_head_stride, task.bias_query_stride);
         },
         [&](const T* row, std::int64_t j, int left) __attribute__((always_inline)) {
-          if (task.bias_key_stride == 1) return left == lanes<C> ? load(row + j) : load_partial(row + j, left);
-          T entries[lanes<C>] = {};
-          for (int i = 0; i < left; ++i) entries[i] = row[(j + i) * task.bias_key_stride];
-          return load(entries);
+          return load_strided(row + j * task.bias_key_stride, task.bias_key_stride, left);
         });
   }
   if (task.mask != nullptr) {
@@ -36,9 +32,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
           return mask + row_offset(tile, row, task.mask_head_stride, task.mask_query_stride);
         },
         [&](const bool* row, std::int64_t j, int left) __attribute__((always_inline)) {
-          mask_vec<C> entries{};
-          for (int i = 0; i < left; ++i) entries[i] = row[(j + i) * task.mask_key_stride] ? -1 : 0;
-          return bit_cast<vec<C>>(entries);
+          return bit_cast<vec<C>>(load_strided_flags<C>(row + j * task.mask_key_stride, task.mask_key_stride, left));
         });
   }
 
@@ -63,19 +57,13 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
 #pragma GCC unroll 2
     for (int v = 0; v < tile_vectors; ++v) {
       C* place = workspace.scores + key * tile_rows<C> + v * lanes<C>;
-      vec<C> score = load(place);
       const mask_vec<C> index = broadcast_integer<C>(static_cast<Integer>(key));
       mask_vec<C> seen = (index >= low[v]) & (index < high[v]);
-      if (task.softcap != 0.0) score = tanh(score) * broadcast<C>(static_cast<C>(task.softcap * log2_e));
-      if (task.bias != nullptr) {
-        const vec<C> bias = load(workspace.bias + key * tile_rows<C> + v * lanes<C>);
-        score = fma(bias, broadcast<C>(static_cast<C>(log2_e)), score);
-        seen = seen & (bias != broadcast<C>(-infinity));
-      }
-      if (task.slopes != nullptr) score = score - slope[v] * abs<C>(position[v] - broadcast<C>(static_cast<C>(key)));
-      if (task.mask != nullptr)
-        seen = seen & bit_cast<mask_vec<C>>(load(workspace.mask + key * tile_rows<C> + v * lanes<C>));
-      store(place, seen ? score : broadcast<C>(-infinity));
+      const std::int64_t entry = key * tile_rows<C> + v * lanes<C>;
+      if (task.mask != nullptr) seen = seen & bit_cast<mask_vec<C>>(load(workspace.mask + entry));
+      const vec<C> bias = task.bias != nullptr ? load(workspace.bias + entry) : zero<C>();
+      const vec<C> distance = position[v] - broadcast<C>(static_cast<C>(key));
+      store(place, modify_score<C>(task, load(place), bias, slope[v], distance, seen));
       seen_by_any = seen_by_any | seen;
     }
     if (!any<C>(seen_by_any)) continue;

@@ -2,16 +2,13 @@
 // of them). See kernels/attention.hpp for the whole.
 #pragma once
 
-#include "kernels/attention.hpp"
 #include "kernels/attention_lanes.hpp"
-#include "kernels/simd/math.hpp"
+#include "kernels/attention_rows.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
 constexpr int key_block = 64;
-constexpr double log2_e = 1.4426950408889634;
-constexpr double ln_2 = 0.6931471805599453;
 
 // One tile between blocks. Rows beyond the task's last one are lanes of zeros that see no key.
 template <class C>
@@ -102,10 +99,7 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
     tile.query_of[row] = query;
     tile.head_of[row] = head;
     if (row >= tile.rows) continue;
-    std::int64_t low = query + task.left_offset, high = query + task.right_offset + 1;
-    low = low > 0 ? low : 0;
-    high = high < task.keys ? high : task.keys;
-    if (low >= high) low = high = 0;
+    const auto [low, high] = seen_keys(task, query);
     tile.low[row] = low;
     tile.high[row] = high;
     if (low < high) {
@@ -120,9 +114,7 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
     }
   }
 
-  // With a soft cap the scores are first divided by it; log2 e then comes with the cap.
-  const vec<C> scale =
-      broadcast<C>(static_cast<C>(task.softcap == 0.0 ? task.scale * log2_e : task.scale / task.softcap));
+  const vec<C> scale = broadcast<C>(score_scale<C>(task));
   const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
       tile.rows, task.head_size, tile.query,
@@ -139,27 +131,14 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
   }
 }
 
-// out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by. A sink is one more term of the sum.
+// out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by.
 template <class T, class C = compute_type<T>>
 void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
-  const C infinity = static_cast<C>(__builtin_inf());
   C* lse = static_cast<C*>(task.lse);
   for (int row = 0; row < tile.rows; ++row) {
-    C maximum = tile.maximum[row], sum = tile.sum[row];
-    C factor = 1;  // from the maximum of the keys to the one that includes the sink
-    const bool saw_nothing = maximum == -infinity && sum == C{0};
-    if (task.sinks != nullptr && !saw_nothing) {
-      const C sink = static_cast<const C*>(task.sinks)[tile.head_of[row]] * static_cast<C>(log2_e);
-      const C joined = sink > maximum ? sink : maximum;
-      factor = static_cast<C>(__builtin_exp2(static_cast<double>(maximum - joined)));
-      sum = sum * factor + static_cast<C>(__builtin_exp2(static_cast<double>(sink - joined)));
-      maximum = joined;
-    }
-    tile.sum[row] = saw_nothing ? C{0} : factor / sum;
-    if (lse != nullptr)
-      lse[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] =
-          saw_nothing ? -infinity
-                      : static_cast<C>(static_cast<double>(maximum) * ln_2 + __builtin_log(static_cast<double>(sum)));
+    const RowEnd<C> end = end_row<C>(task, tile.head_of[row], tile.maximum[row], tile.sum[row], tile.sum[row]);
+    tile.sum[row] = end.weight_factor;
+    if (lse != nullptr) lse[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] = end.lse;
   }
   T* out = static_cast<T*>(task.out);
   scatter_transposed<T, C>(tile.rows, task.value_size, tile.accumulated, tile.sum,

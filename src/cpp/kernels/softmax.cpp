@@ -8,22 +8,6 @@ namespace attnlib::ATTNLIB_ISA {
 template <class C>
 inline constexpr C negative_infinity = static_cast<C>(-__builtin_inf());
 
-// Which of `count` lanes take part: flags as NumPy stores them, one byte each. Widened step by step, for which GCC has
-// instructions; a direct conversion it does a lane at a time.
-template <class C>
-ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
-  using Bytes = typename VectorOf<std::int8_t, lanes<C>>::type;
-  using Words = typename VectorOf<std::int16_t, 2 * lanes<C>>::type;
-  using Integers = typename VectorOf<std::int32_t, 4 * lanes<C>>::type;
-  Bytes bytes{};
-  __builtin_memcpy(&bytes, mask, static_cast<unsigned>(count));
-  const Integers flags = __builtin_convertvector(__builtin_convertvector(bytes, Words), Integers);
-  if constexpr (sizeof(C) == 4)
-    return flags != Integers{};
-  else
-    return __builtin_convertvector(flags, mask_vec<C>) != mask_vec<C>{};
-}
-
 // The row's maximum, -inf if nothing takes part. A NaN may be lost here: its exponential brings it back. A row of a
 // narrower type, or one with a mask, goes to `staged` on the way: widened, and -inf where masked.
 template <class T, bool masked>

@@ -3,6 +3,7 @@
 
 #include "kernels/activation.hpp"
 #include "kernels/attention.hpp"
+#include "kernels/attention_decode.hpp"
 #include "kernels/ceiling.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/normalization.hpp"
@@ -15,6 +16,7 @@ struct KernelTable {
   const char* rung;
   const ActivationKernels* activation;
   const AttentionKernels* attention;
+  const AttentionDecodeKernels* attention_decode;
   const CeilingKernels* ceiling;
   const MatmulKernels* matmul;
   const NormalizationKernels* normalization;

@@ -1,12 +1,17 @@
-// How attention is cut into tasks: (sequence, key/value head, a few tiles of rows). Shared by the rectangular and the
-// packed form, whose kernels are the same.
+// How attention is cut into pieces: (sequence, key/value head, a few tiles of rows), or, where few rows meet many keys,
+// (sequence, key/value head, chunks of keys). Shared by the rectangular and the packed form, whose kernels are the
+// same.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "attnlib/attention.hpp"
@@ -80,55 +85,164 @@ inline void set_positions(AttentionTask& task, std::int64_t query_offset, const 
                                              : far_away;
 }
 
-// lengths(sequence) gives its extents, fill(task, sequence, group) the pointers, strides and positions; a task then
-// does rows first_row .. first_row + rows - 1 of that group.
+// A few rows against many keys are decoded (kernels/attention_decode.hpp); everything else is done in tiles. The line
+// depends on the sequence's own shape alone, and a sequence that attends to itself is never beyond it.
+inline bool is_decoded(const AttentionCall& call, const SequenceLengths& length) {
+  return length.queries * call.heads <= decode_rows && length.keys >= decode_least_keys;
+}
+
+// One piece of work: some tiles of rows, or some or all chunks of the keys of a sequence that is decoded.
+struct AttentionPiece {
+  std::int64_t sequence, group;
+  std::int64_t first;  // row, or chunk
+  std::int64_t count;  // rows, or chunks
+  std::int64_t split;  // the decoded sequence and head whose chunks several pieces share, or -1
+  double work;         // keys seen by all rows together: what the pieces are ordered by
+};
+
+// Decoded sequences whose chunks are shared by several pieces: where their partial results lie, and how many pieces
+// are still at work; who ends last joins them.
+struct SharedChunks {
+  std::int64_t partials;  // offset in bytes
+  std::atomic<std::int64_t> pieces_left;
+};
+
+template <class Lengths, class Fill>
+class AttentionRun {
+ public:
+  AttentionRun(const AttentionCall& call, std::int64_t sequences, Lengths& lengths, Fill& fill)
+      : call_(call), sequences_(sequences), lengths_(lengths), fill_(fill) {}
+
+  void run() {
+    choose_sizes();
+    for (std::int64_t n = 0; n < sequences_; ++n) cut(n);
+    // Long ones first, so that threads end together.
+    const auto longer = [](const AttentionPiece& a, const AttentionPiece& b) { return a.work > b.work; };
+    if (!std::is_sorted(pieces_.begin(), pieces_.end(), longer))
+      std::stable_sort(pieces_.begin(), pieces_.end(), longer);
+    const Scratch partials(partial_bytes_);
+    partials_ = partials.template as<std::byte>();
+    shared_ = std::make_unique<SharedChunks[]>(splits_.size());
+    for (std::size_t i = 0; i < splits_.size(); ++i) {
+      shared_[i].partials = splits_[i].partials;
+      shared_[i].pieces_left.store(splits_[i].pieces, std::memory_order_relaxed);
+    }
+    parallel_for(static_cast<std::int64_t>(pieces_.size()), threads_,
+                 [&](std::int64_t index) { attend(pieces_[static_cast<std::size_t>(index)]); });
+  }
+
+ private:
+  struct Split {
+    std::int64_t partials, pieces;
+  };
+
+  void choose_sizes() {
+    double work = 0.0;
+    std::int64_t all_tiles = 0, decoded = 0;
+    for (std::int64_t n = 0; n < sequences_; ++n) {
+      const SequenceLengths length = lengths_(n);
+      const std::int64_t rows = length.queries * call_.heads;
+      if (is_decoded(call_, length))
+        decoded += call_.groups;
+      else
+        all_tiles += (rows + tile_rows_ - 1) / tile_rows_ * call_.groups;
+      work += static_cast<double>(rows) * static_cast<double>(length.keys + 1);
+    }
+    threads_ = threads_for(work * static_cast<double>(call_.groups) *
+                           static_cast<double>(call_.head_size + call_.value_size + 8) * 0.02);
+    // Few tiles are spread over the threads; many walk the keys four at a time.
+    std::int64_t tiles_per_task = attention_tiles_per_task;
+    while (tiles_per_task > 1 && all_tiles / tiles_per_task < 4 * threads_) tiles_per_task /= 2;
+    rows_per_task_ = tiles_per_task * tile_rows_;
+    splits_chunks_ = threads_ > 1 && decoded < 8 * threads_;
+  }
+
+  void cut(std::int64_t n) {
+    const SequenceLengths length = lengths_(n);
+    const std::int64_t rows = length.queries * call_.heads;
+    if (rows == 0) return;
+    if (is_decoded(call_, length)) {
+      const std::int64_t chunks = (length.keys + decode_chunk - 1) / decode_chunk;
+      const std::int64_t per_piece = splits_chunks_ ? 1 : chunks;
+      const double work = static_cast<double>(rows) * static_cast<double>(length.keys) *
+                          static_cast<double>(per_piece) / static_cast<double>(chunks);
+      for (std::int64_t group = 0; group < call_.groups; ++group) {
+        std::int64_t split = -1;
+        if (per_piece < chunks) {
+          split = static_cast<std::int64_t>(splits_.size());
+          splits_.push_back({partial_bytes_, chunks});
+          partial_bytes_ += chunks * decode_.partial_bytes[dtype_](rows, call_.value_size);
+        }
+        for (std::int64_t chunk = 0; chunk < chunks; chunk += per_piece)
+          pieces_.push_back({n, group, chunk, per_piece, split, work});
+      }
+      return;
+    }
+    AttentionTask task = call_.common;
+    task.keys = length.keys;
+    fill_(task, n, 0);
+    const std::int64_t blocks = (rows + rows_per_task_ - 1) / rows_per_task_;
+    for (std::int64_t group = 0; group < call_.groups; ++group) {
+      // The last rows see the most keys when attention is causal.
+      for (std::int64_t block = blocks - 1; block >= 0; --block) {
+        const std::int64_t first = block * rows_per_task_, count = std::min(rows_per_task_, rows - first);
+        const std::int64_t low = std::max<std::int64_t>(first / call_.heads + task.left_offset, 0);
+        const std::int64_t high = std::min((first + count - 1) / call_.heads + task.right_offset + 1, length.keys);
+        pieces_.push_back({n, group, first, count, -1,
+                           static_cast<double>(count) * static_cast<double>(std::max<std::int64_t>(high - low, 0))});
+      }
+    }
+  }
+
+  void attend(const AttentionPiece& piece) {
+    const SequenceLengths length = lengths_(piece.sequence);
+    AttentionTask task = call_.common;
+    task.keys = length.keys;
+    fill_(task, piece.sequence, piece.group);
+    if (!is_decoded(call_, length)) {
+      const Scratch scratch(table_.scratch_bytes[dtype_](call_.head_size, call_.value_size));
+      task.scratch = scratch.as<void>();
+      task.first_row = piece.first;
+      task.rows = piece.count;
+      table_.attend[dtype_](&task);
+      return;
+    }
+    task.first_row = 0;
+    task.rows = length.queries * call_.heads;
+    const Scratch scratch(decode_.scratch_bytes[dtype_](task.rows, call_.head_size, call_.value_size));
+    task.scratch = scratch.as<void>();
+    if (piece.split < 0) {
+      decode_.attend[dtype_](&task);
+      return;
+    }
+    SharedChunks& shared = shared_[static_cast<std::size_t>(piece.split)];
+    void* const partials = partials_ + shared.partials;
+    decode_.attend_chunk[dtype_](&task, piece.first, partials);
+    if (shared.pieces_left.fetch_sub(1, std::memory_order_acq_rel) == 1) decode_.join_chunks[dtype_](&task, partials);
+  }
+
+  const AttentionKernels& table_ = *kernels().attention;
+  const AttentionDecodeKernels& decode_ = *kernels().attention_decode;
+  const AttentionCall& call_;
+  const int dtype_ = static_cast<int>(call_.dtype);
+  const std::int64_t tile_rows_ = table_.tile_rows[call_.dtype == DType::float64 ? 1 : 0];
+  const std::int64_t sequences_;
+  Lengths& lengths_;
+  Fill& fill_;
+  int threads_ = 1;
+  std::int64_t rows_per_task_ = 0;
+  bool splits_chunks_ = false;
+  std::int64_t partial_bytes_ = 0;
+  std::byte* partials_ = nullptr;
+  std::vector<AttentionPiece> pieces_;
+  std::vector<Split> splits_;
+  std::unique_ptr<SharedChunks[]> shared_;
+};
+
+// lengths(sequence) gives its extents, fill(task, sequence, group) the pointers, strides and positions.
 template <class Lengths, class Fill>
 void run_attention(const AttentionCall& call, std::int64_t sequences, Lengths&& lengths, Fill&& fill) {
-  const AttentionKernels& table = *kernels().attention;
-  const std::int64_t tile_rows = table.tile_rows[call.dtype == DType::float64 ? 1 : 0];
-
-  double work = 0.0;
-  std::int64_t all_tiles = 0;
-  for (std::int64_t n = 0; n < sequences; ++n) {
-    const SequenceLengths length = lengths(n);
-    const std::int64_t rows = length.queries * call.heads;
-    all_tiles += (rows + tile_rows - 1) / tile_rows * call.groups;
-    work += static_cast<double>(rows) * static_cast<double>(length.keys + 1);
-  }
-  const double nanoseconds =
-      work * static_cast<double>(call.groups) * static_cast<double>(call.head_size + call.value_size + 8) * 0.02;
-  const int threads = threads_for(nanoseconds);
-
-  // Few tiles are spread over the threads; many walk the keys four at a time.
-  std::int64_t tiles_per_task = attention_tiles_per_task;
-  while (tiles_per_task > 1 && all_tiles / tiles_per_task < 4 * threads) tiles_per_task /= 2;
-  const std::int64_t rows_per_task = tiles_per_task * tile_rows;
-
-  std::vector<std::int64_t> first_task(static_cast<std::size_t>(sequences) + 1, 0);
-  for (std::int64_t n = 0; n < sequences; ++n) {
-    const std::int64_t rows = lengths(n).queries * call.heads;
-    first_task[static_cast<std::size_t>(n) + 1] =
-        first_task[static_cast<std::size_t>(n)] + (rows + rows_per_task - 1) / rows_per_task * call.groups;
-  }
-  const auto attend = table.attend[static_cast<int>(call.dtype)];
-  const std::int64_t scratch_bytes = table.scratch_bytes[static_cast<int>(call.dtype)](call.head_size, call.value_size);
-  parallel_for(first_task.back(), threads, [&](std::int64_t index) {
-    const auto after = std::upper_bound(first_task.begin(), first_task.end(), index);
-    const std::int64_t sequence = after - first_task.begin() - 1;
-    const SequenceLengths length = lengths(sequence);
-    const std::int64_t rows = length.queries * call.heads;
-    const std::int64_t blocks = (rows + rows_per_task - 1) / rows_per_task;
-    const std::int64_t within = index - first_task[static_cast<std::size_t>(sequence)];
-    const Scratch scratch(scratch_bytes);
-    AttentionTask task = call.common;
-    task.keys = length.keys;
-    task.scratch = scratch.as<void>();
-    fill(task, sequence, within / blocks);
-    // The last rows see the most keys when attention is causal: long tasks first, so that threads end together.
-    task.first_row = (blocks - 1 - within % blocks) * rows_per_task;
-    task.rows = std::min(rows_per_task, rows - task.first_row);
-    attend(&task);
-  });
+  AttentionRun<std::remove_reference_t<Lengths>, std::remove_reference_t<Fill>>(call, sequences, lengths, fill).run();
 }
 
 }  // namespace attnlib

@@ -196,6 +196,25 @@ ATTNLIB_INLINE void store_partial(float16* target, vec<float> value, int count) 
   store_first_u16(target, narrow_float16(value), count);
 }
 
+// Which of `count` lanes take part: flags as NumPy stores them, one byte each. Widened step by step, for which GCC has
+// instructions; a direct conversion it does a lane at a time.
+template <class C>
+ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
+  using Bytes = typename VectorOf<std::int8_t, lanes<C>>::type;
+  using Words = typename VectorOf<std::int16_t, 2 * lanes<C>>::type;
+  using Integers = typename VectorOf<std::int32_t, 4 * lanes<C>>::type;
+  Bytes bytes{};
+  if (count >= lanes<C>)
+    __builtin_memcpy(&bytes, mask, sizeof bytes);
+  else
+    __builtin_memcpy(&bytes, mask, static_cast<unsigned>(count) % lanes<C>);
+  const Integers flags = __builtin_convertvector(__builtin_convertvector(bytes, Words), Integers);
+  if constexpr (sizeof(C) == 4)
+    return flags != Integers{};
+  else
+    return __builtin_convertvector(flags, mask_vec<C>) != mask_vec<C>{};
+}
+
 // ---- pairs of bfloat16 ------------------------------------------------------------------------------------------
 // What the dot-product instructions of bfloat16 take: each lane holds two neighbours along a reduction, the first in
 // the low half.
@@ -207,6 +226,20 @@ ATTNLIB_INLINE void store_partial(float16* target, vec<float> value, int count) 
 ATTNLIB_INLINE vec<float> dot_pairs(vec<float> sum, u32v a, u32v b) {
   return _mm512_dpbf16_ps(sum, bit_cast<__m512bh>(a), bit_cast<__m512bh>(b));
 }
+// Two registers of 32 neighbours each, of key 0 and of key 1, as pairs of keys: columns 0..3 of every 8, and 4..7.
+ATTNLIB_INLINE u32v interleave_low(u32v first, u32v second) {
+  return bit_cast<u32v>(_mm512_unpacklo_epi16(bit_cast<__m512i>(first), bit_cast<__m512i>(second)));
+}
+ATTNLIB_INLINE u32v interleave_high(u32v first, u32v second) {
+  return bit_cast<u32v>(_mm512_unpackhi_epi16(bit_cast<__m512i>(first), bit_cast<__m512i>(second)));
+}
+// The first `count` (0..32) elements as pairs, zeros after them; no byte beyond is touched.
+ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
+  const auto mask = static_cast<__mmask32>((std::uint64_t{1} << count) - 1u);
+  return bit_cast<u32v>(_mm512_maskz_loadu_epi16(mask, source));
+}
+// Round to nearest even, by the instruction: subnormal numbers become zero.
+ATTNLIB_INLINE u16v narrow_weights(vec<float> value) { return bit_cast<u16v>(_mm512_cvtneps_pbh(value)); }
 #endif
 
 ATTNLIB_INLINE vec<float> first_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs << 16); }

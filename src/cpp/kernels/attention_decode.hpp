@@ -1,0 +1,48 @@
+// Attention of a few rows against many keys, as in decoding: bound by reading each key and value once. The plan of
+// kernels/attention.hpp lays rows into lanes and would leave most of them empty; this one lays a key's features there.
+//
+// Rows are numbered r = query * heads + head, as there: all query heads that share a key/value head, for all queries,
+// at most `decode_rows` of them. The keys are cut into chunks of `decode_chunk` from key 0 on. For a chunk
+//   S[row][key] = sum_d Q[row][d] K[key][d]       d in the lanes; a register of such sums is reduced by one tree of
+//   adds m = max_key S,  P = 2^(S - m),  l = sum_key P                                    keys in the lanes O[row][d]
+//   = sum_key P[row][key] V[key][d]                                      d in the lanes
+// in units of log2 (S is scaled by scale * log2 e), and the chunks are joined in order, from key 0:
+//   m' = max(m, m_c),  l = l 2^(m - m') + l_c 2^(m_c - m'),  O likewise;  out = O / l.
+//
+// Within a chunk, blocks of as many keys as a register has lanes are walked: their rows of K (or V) stay in L1 for all
+// row blocks of 4, 2 or 1 that meet them.
+//
+// Register budget. Scores: one accumulator for each lane of the result (4 rows x 4 keys, 2 x 8 or 1 x 16 of 16 lanes),
+// 4 keys, 1 query, of 32 registers. The tree then takes 15 steps (blend, shuffle, add) for 16 sums, where one sum after
+// the other would take 64. Values: 4 rows x 4 registers of columns, 4 registers of V, 1 broadcast.
+//
+// bfloat16, where an instruction multiplies pairs of it (attention_decode_pairs.hpp): K by pairs of features, unscaled
+// and exact; V by pairs of keys, with the weights rounded to bfloat16; O is divided by the sum of the rounded ones.
+//
+// Order. A score adds its features lane by lane, then through the tree; a chunk's output adds its keys in order; chunks
+// join in order. Keys that a row may not see weigh exactly 0 and chunks of such keys leave it as it was. So bits depend
+// on the row's own keys and on nothing else, and whether one task walks all chunks or many share them is the same.
+// Errors grow like sqrt(decode_chunk + chunks).
+#pragma once
+
+#include "kernels/attention.hpp"
+
+namespace attnlib {
+
+constexpr std::int64_t decode_rows = 16;
+constexpr std::int64_t decode_least_keys = 64;
+constexpr std::int64_t decode_chunk = 256;
+
+// The task holds all rows (first_row is 0); its scratch is of scratch_bytes.
+struct AttentionDecodeKernels {
+  // All of it.
+  void (*attend[dtype_count])(const AttentionTask* task) noexcept;
+  // In two steps: each chunk on its own into `partials` (chunk after chunk, partial_bytes each), then all joined.
+  void (*attend_chunk[dtype_count])(const AttentionTask* task, std::int64_t chunk, void* partials) noexcept;
+  void (*join_chunks[dtype_count])(const AttentionTask* task, const void* partials) noexcept;
+  std::int64_t (*partial_bytes[dtype_count])(std::int64_t rows, std::int64_t value_size) noexcept;
+  std::int64_t (*scratch_bytes[dtype_count])(std::int64_t rows, std::int64_t head_size,
+                                             std::int64_t value_size) noexcept;
+};
+
+}  // namespace attnlib

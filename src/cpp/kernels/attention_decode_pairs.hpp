@@ -1,0 +1,119 @@
+// Decoding's products of bfloat16 by the instruction that multiplies pairs: features in pairs as they lie for the
+// scores, keys in pairs, interleaved on the way, for the values.
+#pragma once
+
+#include "kernels/attention_decode_products.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+namespace {
+
+template <>
+struct DecodeProducts<bfloat16> {
+  using C = float;
+  using Weight = bfloat16;
+  static constexpr int columns = 2 * lanes<C>;   // two accumulators: columns 0..3 of every 8, and 4..7
+  static constexpr int vectors = 2;              // of two accumulators each
+  static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
+  static constexpr bool rounds_weights = true;
+
+  static constexpr std::int64_t padded(std::int64_t size) { return (size + columns - 1) / columns * columns; }
+  static constexpr std::int64_t query_elements(std::int64_t head_size) { return padded(head_size) / 2; }
+  static constexpr std::int64_t out_elements(std::int64_t value_size) { return padded(value_size); }
+
+  ATTNLIB_INLINE u32v load_columns(const bfloat16* source, std::int64_t left) {
+    return left < columns ? load_pairs_partial(source, static_cast<int>(left)) : load_pairs(source);
+  }
+
+  static void stage_query(const bfloat16* query, std::int64_t head_size, C, C* staged) {
+    for (std::int64_t d = 0; d < head_size; d += columns)
+      store(staged + d / 2, bit_cast<vec<C>>(load_columns(query + d, head_size - d)));
+  }
+
+  template <int Rows, int Keys>
+  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const bfloat16* const* keys, const bfloat16* const* next, const C* query,
+                                          std::int64_t head_size) {
+    Dots<C, Rows, Keys> result;
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int k = 0; k < Keys; ++k) result.sum[r][k] = zero<C>();
+    const std::int64_t row_stride = query_elements(head_size);
+    const bfloat16* key[Keys];
+#pragma GCC unroll 4
+    for (int k = 0; k < Keys; ++k) key[k] = keys[k];
+    if (next != nullptr) fetch_rows<Keys>(next, head_size);
+    std::int64_t d = 0;
+    for (; d + columns <= head_size; d += columns) {
+      u32v features[Keys];
+#pragma GCC unroll 4
+      for (int k = 0; k < Keys; ++k) features[k] = load_pairs(key[k] + d);
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        const u32v own = load_pairs(query + r * row_stride + d / 2);
+#pragma GCC unroll 4
+        for (int k = 0; k < Keys; ++k) result.sum[r][k] = dot_pairs(result.sum[r][k], features[k], own);
+      }
+    }
+    if (d == head_size) return result;
+    const int left = static_cast<int>(head_size - d);
+#pragma GCC unroll 4
+    for (int k = 0; k < Keys; ++k) {
+      const u32v features = load_pairs_partial(key[k] + d, left);
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r)
+        result.sum[r][k] = dot_pairs(result.sum[r][k], features, load_pairs(query + r * row_stride + d / 2));
+    }
+    return result;
+  }
+
+  static void store_weights(vec<C> weights, Weight* target) {
+    const u16v bits = narrow_weights(weights);
+    __builtin_memcpy(target, &bits, sizeof bits);
+  }
+
+  template <int Rows, int Vectors>
+  static void add_values(const bfloat16* const* values, const bfloat16* const* next, std::int64_t value_size,
+                         std::int64_t column, int left, const Weight* weights, C* out, std::int64_t out_stride) {
+    vec<C> sum[Rows][2 * Vectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < 2 * Vectors; ++v) sum[r][v] = load(out + r * out_stride + column + v * lanes<C>);
+    for (int key = 0; key < block_keys<C>; key += 2) {
+      if (next != nullptr) fetch_rows<2>(next + key, value_size);
+      u32v value[2 * Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        const std::int64_t own_left = Vectors > 1 ? columns : left;
+        const u32v first = load_columns(values[key] + column + v * columns, own_left);
+        const u32v second = load_columns(values[key + 1] + column + v * columns, own_left);
+        value[2 * v] = interleave_low(first, second);
+        value[2 * v + 1] = interleave_high(first, second);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        const u32v weight = broadcast_pair(weights + r * decode_chunk + key);
+#pragma GCC unroll 4
+        for (int v = 0; v < 2 * Vectors; ++v) sum[r][v] = dot_pairs(sum[r][v], value[v], weight);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < 2 * Vectors; ++v) store(out + r * out_stride + column + v * lanes<C>, sum[r][v]);
+  }
+
+  // The two accumulators of every 32 columns, put in order.
+  static void order_columns(C* out, std::int64_t value_size) {
+    mask_vec<C> index{};
+    for (int lane = 0; lane < lanes<C>; ++lane) index[lane] = lane / 8 * 4 + lane % 4 + (lane % 8 < 4 ? 0 : lanes<C>);
+    for (std::int64_t d = 0; d < value_size; d += columns) {
+      const vec<C> low = load(out + d), high = load(out + d + lanes<C>);
+      store(out + d, pick_lanes<C>(low, high, index));
+      store(out + d + lanes<C>, pick_lanes<C>(low, high, index + broadcast_integer<C>(lanes<C> / 2)));
+    }
+  }
+};
+
+}  // namespace
+}  // namespace attnlib::ATTNLIB_ISA
