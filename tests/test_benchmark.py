@@ -274,7 +274,7 @@ def test_what_agrees() -> None:
     call = Call("way", lambda: expected + np.float32(1e-3))
     check(call, expected, 1e-2)
     for bad in (expected + np.float32(1e-3), expected[:1], np.full_like(expected, np.nan)):
-        with pytest.raises(Disagreement, match=r"^way: "):
+        with pytest.raises(Disagreement, match=r"differs|shape"):
             check(Call("way", lambda bad=bad: bad), expected, 1e-5)
     assert tolerance("linear", "float32") < tolerance("linear", "bfloat16") < tolerance("model", "int8")
 
@@ -320,7 +320,7 @@ def test_a_contest() -> None:
     assert not contest.failures
     differs, fails = result.left_out
     assert differs.startswith("Other float32: way 0: differs by 2.0e+00 of the norm")
-    assert fails == "Other float32: RuntimeError: not on this machine"
+    assert fails == "Other float32: way 1: RuntimeError: not on this machine"
     assert result.ceiling is not None
     assert OUR_FLOAT32 in result.timings
 
@@ -341,7 +341,7 @@ def test_a_wrong_result_of_ours_is_a_failure() -> None:
     assert result.ours is None
     assert result.ratio() is None
     (failure,) = contest.failures
-    assert failure.startswith("made up: way 0: differs")
+    assert failure.startswith("made up: differs")
 
 
 def test_the_fastest_of_one_engine() -> None:

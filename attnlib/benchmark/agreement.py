@@ -42,10 +42,10 @@ def check(call: Call, expected: NDArray[Any], limit: float) -> NDArray[Any]:
     """
     found = call.array(call.run())
     if found.shape != expected.shape:
-        raise Disagreement(f"{call.way}: shape {found.shape} instead of {expected.shape}")
+        raise Disagreement(f"shape {found.shape} instead of {expected.shape}")
     error = relative_error(found, expected)
     if not error <= limit:
-        raise Disagreement(f"{call.way}: differs by {error:.1e} of the norm, more than {limit:.0e}")
+        raise Disagreement(f"differs by {error:.1e} of the norm, more than {limit:.0e}")
     return found
 
 

@@ -31,6 +31,10 @@ _SLOW, _SLOWEST = 2.0, 10.0
 _HOPELESS = 1.5
 
 
+# Ways that are not timed, by contestant and reason; none if it has no way at all.
+LeftOut = dict[tuple[Contestant, str], list[str]]
+
+
 @dataclass
 class _Entry:
     """A way of a contestant that gave the right result."""
@@ -79,7 +83,7 @@ class Contest:
         FileNotFoundError
             If the workload needs a model that is not there.
         """
-        left_out: list[str] = []
+        left_out: LeftOut = {}
         with lock.preparing():
             entries = self._all_prepared(workload, left_out)
             ceiling = self.ceilings.find(workload.ceiling, workload.amount)
@@ -112,18 +116,21 @@ class Contest:
             errors={entry.who: entry.error for entry in best},
             ceiling=ceiling.amount / timings[-1].seconds if ceiling else None,
             cosine=ours.cosine if ours and asked else None,
-            left_out=tuple(left_out),
+            left_out=tuple(
+                ": ".join(part for part in (str(who), ", ".join(ways), reason) if part)
+                for (who, reason), ways in left_out.items()
+            ),
         )
 
     def fastest(self, workload: Workload) -> tuple[Contestant, Call] | None:
         """Return the fastest way of all, found by a short trial; None if no engine has the operation."""
-        entries = self._tried(self._all_prepared(workload, []))
+        entries = self._tried(self._all_prepared(workload, {}))
         if not entries:
             return None
         best = min(entries, key=lambda entry: entry.seconds)
         return best.who, best.call
 
-    def _all_prepared(self, workload: Workload, left_out: list[str]) -> list[_Entry]:
+    def _all_prepared(self, workload: Workload, left_out: LeftOut) -> list[_Entry]:
         inputs = workload.inputs()
         expected = self._expected(workload, inputs)
         if expected is None:
@@ -163,14 +170,14 @@ class Contest:
         workload: Workload,
         inputs: Inputs,
         expected: _Reference,
-        left_out: list[str],
+        left_out: LeftOut,
     ) -> list[_Entry]:
         """Return the ways that give the right result; others are told in `left_out`."""
         entries = []
         try:
             calls = self.engines[who.engine].calls(workload.operation, who.precision, inputs)
         except Exception as error:  # of any library: what it cannot do is no reason to measure nothing
-            left_out.append(f"{who}: {_first_line(error)}")
+            left_out[who, _first_line(error)] = []
             return []
         for call in calls:
             if (who.engine, who.precision, call.way) == (expected.engine, "float32", expected.way):
@@ -180,7 +187,7 @@ class Contest:
             try:
                 found = check(call, expected.array, tolerance(workload.operation, who.precision))
             except Exception as error:
-                left_out.append(f"{who}: {_first_line(error)}")
+                left_out.setdefault((who, _first_line(error)), []).append(call.way)
                 if who.engine == OURS and isinstance(error, Disagreement):
                     self.failures.append(f"{workload.name}: {error}")
                 continue
