@@ -1,4 +1,4 @@
-"""int8 and int4 weights: what they store, what products of them give, how far that is from the float product."""
+"""int8 and int4 weights: what they store, what their products give, how far that is from the float product."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def balance_of(packed: Any, rows: int, columns: int) -> np.ndarray:
 
 
 def input_error(x: np.ndarray, packed: Any, group: int | None) -> np.ndarray:
-    """How far quantising the rows of x may move x @ weight.T: half a step of each value, in the worst case."""
+    """How far quantising the rows of x may move x @ weight.T: half a step of each value at worst."""
     weight = oracle.float64(packed.unpack())
     balance = balance_of(packed, *packed.shape)
     steps = row_steps(oracle.float64(x) * balance, group)
