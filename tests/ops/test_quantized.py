@@ -1,4 +1,4 @@
-"""int8 and int4 weights: what they store, what their products give, how far that is from the float product."""
+"""int8 and int4 weights: what they store, what products of them give, how far from the float product."""
 
 from __future__ import annotations
 
