@@ -255,17 +255,6 @@ ATTNLIB_INLINE C reduce_add(vec<C> value) {
   return value[0];
 }
 
-// NaN if any lane is.
-template <class C>
-ATTNLIB_INLINE C reduce_max(vec<C> value) {
-#pragma GCC unroll 4
-  for (int width = lanes<C> / 2; width > 0; width /= 2) {
-    const vec<C> other = exchange_lanes<C>(value, width);
-    value = value != value ? value : max(value, other);
-  }
-  return value[0];
-}
-
 template <class C>
 ATTNLIB_INLINE bool any(mask_vec<C> mask) {
   lane_integer<C> buffer[lanes<C>];
