@@ -1,7 +1,7 @@
-"""Fit the polynomials of src/cpp/kernels/simd/math.hpp (needs mpmath: ``pip install mpmath``).
+"""Fit the polynomials of src/cpp/kernels/simd/ (needs mpmath: ``pip install mpmath``).
 
 Each is the minimax fit of its function in the relative sense, found by Remez exchange in 60 digits, printed
-with the error that remains before rounding.
+with the error that remains before rounding; then the tables of simd/tables.hpp, as they stand there.
 
 >>> coefficients, error = remez(mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.1, 0.1), 3)
 >>> len(coefficients), float(error) < 1e-6
@@ -15,17 +15,23 @@ from collections.abc import Callable
 from mpmath import mp
 
 mp.dps = 60
+LANES = 16  # of a table that one permutation looks up
 Function = Callable[[mp.mpf], mp.mpf]
 
 
 def remez(
-    function: Function, factor: Function, variable: Function, interval: tuple[float, float], degree: int
+    function: Function,
+    factor: Function,
+    variable: Function,
+    interval: tuple[float, float],
+    degree: int,
+    steps: int = 4000,
 ) -> tuple[list[mp.mpf], mp.mpf]:
     """Minimise ``max |factor(x) * P(variable(x)) / function(x) - 1|`` over the interval, P of this degree."""
     low, high = (mp.mpf(end) for end in interval)
     count = degree + 2
     points = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * i / (count - 1)) for i in range(count)]
-    grid = [low + (high - low) * i / 4000 for i in range(4001)]
+    grid = [low + (high - low) * i / steps for i in range(steps + 1)]
     coefficients: list[mp.mpf] = []
     for _ in range(12):
         matrix = mp.matrix(count, count)
@@ -72,6 +78,35 @@ def mills_interval(scale: mp.mpf, largest: int) -> tuple[float, float]:
     return float(1 / (1 + scale * largest)), 1.0
 
 
+def upper_tail(t: mp.mpf) -> mp.mpf:
+    """Phi(-t), the part of the standard normal distribution above t."""
+    return mp.erfc(t / mp.sqrt(2)) / 2
+
+
+def tail_segment(centre: mp.mpf, degree: int) -> list[mp.mpf]:
+    """Phi(-(centre + d)) as a polynomial in d, |d| <= 1/8; from 0 on in the first segment."""
+    interval = (0.0 if centre == 0 else -0.125, 0.125)
+    return remez(lambda d: upper_tail(centre + d), lambda d: mp.mpf(1), lambda d: d, interval, degree, 200)[0]
+
+
+def literal(value: mp.mpf) -> str:
+    """The nearest float in C++."""
+    text = f"{float(value):.9g}"
+    return (text if "." in text or "e" in text else text + ".0") + "f"
+
+
+def print_tables() -> None:
+    """Print what stands in simd/tables.hpp."""
+    powers = [mp.mpf(2) ** (mp.mpf(j) / LANES) for j in range(LANES)]
+    print(f"alignas(64) inline constexpr float powers_of_two[{LANES}] = {{{', '.join(map(literal, powers))}}};")
+    for name, first, degree in (("near_tail", 0, 6), ("far_tail", LANES, 8)):
+        segments = [tail_segment(mp.mpf(first + j) / 4, degree) for j in range(LANES)]
+        print(f"alignas(64) inline constexpr float {name}[{degree + 1}][{LANES}] = {{")
+        for power in range(degree + 1):
+            print("    {" + ", ".join(literal(segment[power]) for segment in segments) + "},")
+        print("};")
+
+
 HALF = mp.mpf(1) / 2
 MILLS_FLOAT, MILLS_DOUBLE = mp.mpf(3) / 8, mp.mpf(1) / 4
 
@@ -80,6 +115,21 @@ FITS: dict[str, tuple[Function, Function, Function, tuple[float, float], int]] =
     "exp2, double": (lambda x: mp.mpf(2) ** x, lambda x: mp.mpf(1), lambda x: x, (-0.5, 0.5), 11),
     "exp, float": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 6),
     "exp, double": (mp.exp, lambda x: mp.mpf(1), lambda x: x, (-0.34658, 0.34658), 12),
+    # One step in 16 of the logarithm, where the powers between come from a table; exactly 1 at 0.
+    "2^x = 1 + x * P(x), 16 steps, float": (
+        lambda x: (mp.mpf(2) ** x - 1) / x,
+        lambda x: mp.mpf(1),
+        lambda x: x,
+        (1e-9, 1 / 16),
+        2,
+    ),
+    "e^x = 1 + x * P(x), 16 steps, float": (
+        lambda x: mp.expm1(x) / x if x else mp.mpf(1),
+        lambda x: mp.mpf(1),
+        lambda x: x,
+        (-0.02167, 0.02167),
+        2,
+    ),
     "tanh(x) = x * P(x^2), float": (mp.tanh, lambda x: x, lambda x: x * x, (1e-6, 0.625), 5),
     "tanh(x) = x * P(x^2), double": (mp.tanh, lambda x: x, lambda x: x * x, (1e-6, 0.625), 11),
     "Phi(-t) exp(t^2/2) = u * P(u - 1/2), float": (
@@ -104,3 +154,4 @@ if __name__ == "__main__":
         print(f"{name}: relative error {mp.nstr(error, 3)}")
         for power, coefficient in enumerate(fitted):
             print(f"  {power:2d}  {mp.nstr(coefficient, 20)}  {float(coefficient).hex()}")
+    print_tables()

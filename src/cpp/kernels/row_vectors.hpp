@@ -2,6 +2,7 @@
 // the row's length and the rung alone.
 #pragma once
 
+#include "kernels/row_parts.hpp"
 #include "kernels/simd/vector.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -22,13 +23,35 @@ ATTNLIB_INLINE void for_each_vector(std::int64_t n, Visit visit) {
     visit(offset + 2 * width, width, 2);
     visit(offset + 3 * width, width, 3);
   }
-  for (; offset < n; offset += width) visit(offset, n - offset < width ? static_cast<int>(n - offset) : width, 0);
+  for (; offset + width <= n; offset += width) visit(offset, width, 0);
+  if (offset < n) visit(offset, static_cast<int>(n - offset), 0);
 }
 
-// The sum of the chains, in a fixed order.
+// The chains of one reduction joined, in a fixed order.
 template <class C>
 ATTNLIB_INLINE C sum_chains(const vec<C> (&chain)[row_chains]) {
   return reduce_add<C>((chain[0] + chain[1]) + (chain[2] + chain[3]));
+}
+// A NaN may be lost.
+template <class C>
+ATTNLIB_INLINE C max_chains(const vec<C> (&chain)[row_chains]) {
+  vec<C> value = max(max(chain[0], chain[1]), max(chain[2], chain[3]));
+#pragma GCC unroll 4
+  for (int width = lanes<C> / 2; width > 0; width /= 2) value = max(value, exchange_lanes<C>(value, width));
+  return value[0];
+}
+
+// Calls visit(offset, count) for the parts of a row.
+template <class Visit>
+ATTNLIB_INLINE void for_each_part(std::int64_t n, Visit visit) {
+  for (std::int64_t offset = 0; offset < n; offset += row_part)
+    visit(offset, n - offset < row_part ? n - offset : row_part);
+}
+
+// How many rows of n elements make a group of at most `elements`.
+ATTNLIB_INLINE int rows_in_group(std::int64_t n, std::int64_t elements) {
+  if (n * row_group_rows <= elements) return row_group_rows;
+  return n < elements ? static_cast<int>(elements / n) : 1;
 }
 
 // A full register, or the first `count` lanes of one and zeros.

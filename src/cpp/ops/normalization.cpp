@@ -1,7 +1,9 @@
 #include "attnlib/normalization.hpp"
 
+#include <cmath>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "isa/dispatch.hpp"
 #include "ops/row_walk.hpp"
@@ -18,7 +20,25 @@ void check_row(const std::string& operation, const char* argument, const TensorV
                               ", got " + vector->shape.to_string());
 }
 
-void normalize(const char* operation, NormKernel kernel, const TensorView& x, const TensorView* weight,
+// One long row, its parts dealt out to threads: pass by pass, and the parts' results joined in their order. Numbers are
+// of the compute type C at every step, as in a kernel.
+template <class C, class PartOf>
+void normalize_divided(const NormPasses& passes, PartOf&& part, std::int64_t n, DType dtype, double eps, int threads) {
+  const std::int64_t parts = (n + row_part - 1) / row_part;
+  std::vector<double> results(static_cast<std::size_t>(parts));
+  const auto result = [&](std::int64_t index) -> double& { return results[static_cast<std::size_t>(index)]; };
+  const auto mean = [&] { return static_cast<C>(sum_parts(results, dtype)) / static_cast<C>(n); };
+  C centre = 0;
+  if (passes.sum != nullptr) {
+    parallel_for(parts, threads, [&](std::int64_t index) { result(index) = passes.sum(part(index)); });
+    centre = mean();
+  }
+  parallel_for(parts, threads, [&](std::int64_t index) { result(index) = passes.squares(part(index), centre); });
+  const C scale = C{1} / std::sqrt(mean() + static_cast<C>(eps));
+  parallel_for(parts, threads, [&](std::int64_t index) { passes.finish(part(index), centre, scale); });
+}
+
+void normalize(const char* operation, const NormKernel& kernel, const TensorView& x, const TensorView* weight,
                const TensorView* bias, double eps, const TensorView* residual, const TensorView& out) {
   check_normalization(operation, x, weight, bias, eps, residual);
   const std::int64_t n = x.shape.from_end(1);
@@ -29,25 +49,47 @@ void normalize(const char* operation, NormKernel kernel, const TensorView& x, co
   if (rows == 0 || n == 0) return;
   constexpr double nanoseconds_per_element = 0.2;
   const int threads = threads_for(nanoseconds_per_element * static_cast<double>(rows) * static_cast<double>(n));
-  const std::int64_t block = rows_per_task(rows, n, threads);
   const std::int64_t compute_size = x.dtype == DType::float64 ? 8 : 4;
   const bool staged = residual != nullptr || dtype_size(x.dtype) != compute_size;
-  parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
+  if (divides_rows(rows, n, threads)) {
     const Scratch scratch(staged ? n * compute_size : 0);
+    walk.for_each_run(0, rows, [&](const auto& offsets, const auto& steps, std::int64_t count) {
+      for (std::int64_t row = 0; row < count; ++row) {
+        const auto part = [&](std::int64_t index) {
+          const std::int64_t begin = index * row_part;
+          return NormPart{.x = x.at(offsets[0] + row * steps[0] + begin),
+                          .residual = residual == nullptr ? nullptr : residual->at(offsets[1] + row * steps[1] + begin),
+                          .weight = weight == nullptr ? nullptr : weight->at(begin),
+                          .bias = bias == nullptr ? nullptr : bias->at(begin),
+                          .out = out.at(offsets[2] + row * steps[2] + begin),
+                          .scratch = scratch.as<std::byte>() + begin * compute_size,
+                          .n = std::min(row_part, n - begin)};
+        };
+        if (x.dtype == DType::float64)
+          normalize_divided<double>(kernel.passes, part, n, x.dtype, eps, threads);
+        else
+          normalize_divided<float>(kernel.passes, part, n, x.dtype, eps, threads);
+      }
+    });
+    return;
+  }
+  const std::int64_t block = rows_per_task(rows, n, threads);
+  parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
+    const Scratch scratch(staged ? row_scratch(n) * compute_size : 0);
     const std::int64_t begin = task * block;
     walk.for_each_run(begin, std::min(begin + block, rows), [&](const auto& offsets, const auto& steps, auto count) {
-      kernel({.x = x.at(offsets[0]),
-              .residual = residual == nullptr ? nullptr : residual->at(offsets[1]),
-              .weight = weight == nullptr ? nullptr : weight->data,
-              .bias = bias == nullptr ? nullptr : bias->data,
-              .out = out.at(offsets[2]),
-              .scratch = scratch.as<void>(),
-              .x_stride = steps[0],
-              .residual_stride = steps[1],
-              .out_stride = steps[2],
-              .rows = count,
-              .n = n,
-              .eps = eps});
+      kernel.rows({.x = x.at(offsets[0]),
+                   .residual = residual == nullptr ? nullptr : residual->at(offsets[1]),
+                   .weight = weight == nullptr ? nullptr : weight->data,
+                   .bias = bias == nullptr ? nullptr : bias->data,
+                   .out = out.at(offsets[2]),
+                   .scratch = scratch.as<void>(),
+                   .x_stride = steps[0],
+                   .residual_stride = steps[1],
+                   .out_stride = steps[2],
+                   .rows = count,
+                   .n = n,
+                   .eps = eps});
     });
   });
 }

@@ -6,8 +6,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "attnlib/tensor_view.hpp"
+#include "kernels/row_parts.hpp"
 
 namespace attnlib {
 
@@ -86,6 +88,19 @@ inline std::int64_t rows_per_task(std::int64_t rows, std::int64_t row_elements, 
   if (threads <= 1) return std::max<std::int64_t>(rows, 1);
   return std::clamp<std::int64_t>(elements_per_task / std::max<std::int64_t>(row_elements, 1), 1,
                                   std::max<std::int64_t>(rows, 1));
+}
+
+// Whether so few and long rows are better divided than dealt out.
+inline bool divides_rows(std::int64_t rows, std::int64_t row_elements, int threads) {
+  return threads > 1 && rows < 2 * threads && row_elements >= 2 * row_part;
+}
+
+// The parts' sums added in their order and in the type that `dtype` is computed in, as a kernel adds them: in double,
+// then rounded, a sum of two floats has the bits of their sum in float.
+inline double sum_parts(const std::vector<double>& parts, DType dtype) {
+  double sum = 0.0;
+  for (const double part : parts) sum = dtype == DType::float64 ? sum + part : static_cast<float>(sum + part);
+  return sum;
 }
 
 }  // namespace attnlib

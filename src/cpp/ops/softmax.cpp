@@ -1,9 +1,12 @@
 #include "attnlib/softmax.hpp"
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "isa/dispatch.hpp"
+#include "kernels/row_parts.hpp"
 #include "ops/row_walk.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
@@ -58,22 +61,51 @@ struct Call {
   std::int64_t x_step, out_step, mask_step;
 
   std::int64_t element_size() const { return dtype_size(x.dtype); }
-  std::int64_t scratch_bytes() const { return element_size() == 2 ? n * 4 : 0; }
+  std::int64_t scratch_bytes(std::int64_t elements) const { return element_size() == 2 ? elements * 4 : 0; }
   bool in_place() const { return x_step == 1 && out_step == 1 && (mask_step == 0 || mask_step == 1); }
 
   using Offsets = RowWalk<3>::Offsets;
 
   void run_in_place(const Offsets& offsets, const Offsets& steps, std::int64_t rows, void* scratch) const {
-    kernel({.x = x.at(offsets[0]),
-            .out = out.at(offsets[1]),
-            .mask = mask == nullptr ? nullptr : mask + offsets[2],
-            .scratch = scratch,
-            .x_stride = steps[0],
-            .out_stride = steps[1],
-            .mask_stride = steps[2],
-            .mask_step = mask_step,
-            .rows = rows,
-            .n = n});
+    kernel.rows({.x = x.at(offsets[0]),
+                 .out = out.at(offsets[1]),
+                 .mask = mask == nullptr ? nullptr : mask + offsets[2],
+                 .scratch = scratch,
+                 .x_stride = steps[0],
+                 .out_stride = steps[1],
+                 .mask_stride = steps[2],
+                 .mask_step = mask_step,
+                 .rows = rows,
+                 .n = n});
+  }
+
+  // One long row, its parts dealt out to threads: pass by pass, and the parts' results joined in their order.
+  void run_divided(const Offsets& offsets, int threads, void* scratch) const {
+    const bool* flags = mask == nullptr ? nullptr : mask + offsets[2];
+    if (flags != nullptr && mask_step == 0) {
+      if (!*flags) {
+        std::memset(out.at(offsets[1]), 0, static_cast<std::size_t>(n * element_size()));
+        return;
+      }
+      flags = nullptr;
+    }
+    const auto part = [&](std::int64_t index) {
+      const std::int64_t begin = index * row_part;
+      return SoftmaxPart{.x = x.at(offsets[0] + begin),
+                         .out = out.at(offsets[1] + begin),
+                         .mask = flags == nullptr ? nullptr : flags + begin,
+                         .scratch = static_cast<float*>(scratch) + begin,
+                         .n = std::min(row_part, n - begin)};
+    };
+    const std::int64_t parts = (n + row_part - 1) / row_part;
+    std::vector<double> results(static_cast<std::size_t>(parts));
+    const auto result = [&](std::int64_t index) -> double& { return results[static_cast<std::size_t>(index)]; };
+    parallel_for(parts, threads, [&](std::int64_t index) { result(index) = kernel.passes.maximum(part(index)); });
+    double maximum = result(0);
+    for (const double other : results) maximum = maximum > other ? maximum : other;
+    parallel_for(parts, threads, [&](std::int64_t index) { result(index) = kernel.passes.sum(part(index), maximum); });
+    const double sum = sum_parts(results, x.dtype);
+    parallel_for(parts, threads, [&](std::int64_t index) { kernel.passes.finish(part(index), maximum, sum); });
   }
 
   static constexpr std::int64_t gathered_rows = 16;
@@ -91,23 +123,23 @@ struct Call {
                 element_size());
       if (mask != nullptr)
         copy_rows(mask + offsets[2] + done * steps[2], {steps[2], mask_step}, flags.as<void>(), packed, count, n, 1);
-      kernel({.x = values.as<void>(),
-              .out = values.as<void>(),
-              .mask = mask == nullptr ? nullptr : flags.as<const bool>(),
-              .scratch = scratch,
-              .x_stride = packed.row,
-              .out_stride = packed.row,
-              .mask_stride = packed.row,
-              .mask_step = 1,
-              .rows = count,
-              .n = n});
+      kernel.rows({.x = values.as<void>(),
+                   .out = values.as<void>(),
+                   .mask = mask == nullptr ? nullptr : flags.as<const bool>(),
+                   .scratch = scratch,
+                   .x_stride = packed.row,
+                   .out_stride = packed.row,
+                   .mask_stride = packed.row,
+                   .mask_step = 1,
+                   .rows = count,
+                   .n = n});
       copy_rows(values.as<void>(), packed, out.at(offsets[1] + done * steps[1]), {steps[1], out_step}, count, n,
                 element_size());
     }
   }
 };
 
-void run(const char* operation, SoftmaxKernel kernel, const TensorView& x, int axis, const BoolView* mask,
+void run(const char* operation, const SoftmaxKernel& kernel, const TensorView& x, int axis, const BoolView* mask,
          const TensorView& out) {
   check_softmax(operation, x, axis, mask);
   if (axis < 0) axis += x.rank();
@@ -131,9 +163,18 @@ void run(const char* operation, SoftmaxKernel kernel, const TensorView& x, int a
   if (rows == 0 || call.n == 0) return;
   constexpr double nanoseconds_per_element = 0.3;
   const int threads = threads_for(nanoseconds_per_element * static_cast<double>(rows) * static_cast<double>(call.n));
+  if (call.in_place() && divides_rows(rows, call.n, threads)) {
+    const Scratch scratch(call.scratch_bytes(call.n));
+    walk.for_each_run(0, rows, [&](const auto& offsets, const auto& steps, std::int64_t count) {
+      for (std::int64_t row = 0; row < count; ++row)
+        call.run_divided({offsets[0] + row * steps[0], offsets[1] + row * steps[1], offsets[2] + row * steps[2]},
+                         threads, scratch.as<void>());
+    });
+    return;
+  }
   const std::int64_t block = rows_per_task(rows, call.n, threads);
   parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
-    const Scratch scratch(call.scratch_bytes());
+    const Scratch scratch(call.scratch_bytes(row_scratch(call.n)));
     const std::int64_t begin = task * block;
     walk.for_each_run(begin, std::min(begin + block, rows), [&](const auto& offsets, const auto& steps, auto count) {
       if (call.in_place())

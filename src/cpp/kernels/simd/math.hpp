@@ -6,6 +6,10 @@
 
 #include "kernels/simd/vector.hpp"
 
+#if defined(ATTNLIB_LOOK_UP)
+#include "kernels/simd/tables.hpp"
+#endif
+
 namespace attnlib::ATTNLIB_ISA {
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1), by Horner's rule.
@@ -19,6 +23,16 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
 
 // 2^x for x <= 0 (attention's weights: x is a score less its row's maximum). At most 1.5 ULP; exactly 1 at 0 and
 // exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
+#if defined(ATTNLIB_LOOK_UP)
+// x = k / 16 + rest, rest >= 0: 2^(k / 16) less its whole powers comes from a table, and 2^rest wants three terms only.
+ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
+  constexpr float fit[] = {0x1.62e4326a11743p-1f, 0x1.ebf0b00ccc995p-3f, 0x1.ce2406e4e529cp-5f};
+  const vec<float> rest = above_sixteenth(x);
+  // k in the low bits: the sum's unit is 1/16. At -inf and beyond reason any entry does, times 2^x = 0.
+  const vec<float> step = look_up(powers_of_two, add_down(x, broadcast<float>(0x1.8p19f)));
+  return scale_by_power(fma(step * rest, polynomial(fit, rest), step), x);
+}
+#else
 ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
   constexpr float fit[] = {0x1.00000002614ffp+0f, 0x1.62e430c7e91afp-1f,  0x1.ebfbdadcb136fp-3f, 0x1.c6aed4b95c606p-5f,
                            0x1.3b2dbbc0aa7a3p-7f, 0x1.5f456a867c735p-10f, 0x1.41d333a1fbff9p-13f};
@@ -26,6 +40,7 @@ ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
   const vec<float> whole = round_to_integer(x);
   return scale_by_power(polynomial(fit, x - whole), whole);
 }
+#endif
 ATTNLIB_INLINE vec<double> exp2_nonpositive(vec<double> x) {
   constexpr double fit[] = {0x1.0p+0,
                             0x1.62e42fefa39efp-1,
@@ -42,6 +57,13 @@ ATTNLIB_INLINE vec<double> exp2_nonpositive(vec<double> x) {
   x = max(broadcast<double>(-1100.0), x);
   const vec<double> whole = round_to_integer(x);
   return scale_by_power(polynomial(fit, x - whole), whole);
+}
+
+// e^(a - b) for a <= b: two roundings, of the difference and of its product with log2 e, add 0.6 |a - b| ULP to the
+// error of 2^x.
+template <class C>
+ATTNLIB_INLINE vec<C> exp_of_difference(vec<C> a, vec<C> b) {
+  return exp2_nonpositive((a - b) * broadcast<C>(static_cast<C>(0x1.71547652b82fep+0)));
 }
 
 // ln 2 in two parts, the first so short that its product with an exponent is exact.
@@ -84,11 +106,28 @@ ATTNLIB_INLINE vec<double> scaled_exp(vec<double> rest, vec<double> whole) {
   return scale_by_power(polynomial(fit, rest), whole);
 }
 
+#if defined(ATTNLIB_LOOK_UP)
+// e^x for |x| < 2^13, as exp2_nonpositive does it: x = k ln(2) / 16 + rest, |rest| <= ln(2) / 32.
+ATTNLIB_INLINE vec<float> exp_by_sixteenths(vec<float> x) {
+  constexpr float fit[] = {1.0f, 0x1.0001ec6608996p-1f, 0x1.555555550d1dap-3f};
+  const vec<float> shift = broadcast<float>(0x1.8p19f);
+  const vec<float> shifted = fma(x, broadcast<float>(0x1.71547652b82fep+0f), shift);
+  const vec<float> power = shifted - shift;
+  vec<float> rest = fma(power, broadcast<float>(-ln2_high<float>), x);
+  rest = fma(power, broadcast<float>(-ln2_low<float>), rest);
+  const vec<float> step = look_up(powers_of_two, shifted);
+  return scale_by_power(fma(step * rest, polynomial(fit, rest), step), power);
+}
+#endif
+
 // e^x for x <= 0: at most 1.1 ULP (1.4 without FMA; subnormal results half a ULP more), 0 at -inf, NaN at NaN. Right
 // for positive x, too, as far as the result is finite.
 template <class C>
 ATTNLIB_INLINE vec<C> exp_nonpositive(vec<C> x) {
   x = max(broadcast<C>(sizeof(C) == 4 ? C{-110} : C{-760}), x);
+#if defined(ATTNLIB_LOOK_UP)
+  if constexpr (sizeof(C) == 4) return exp_by_sixteenths(x);
+#endif
   const vec<C> whole = exponent_of_exp<C>(x);
   const vec<C> rest = fma(whole, broadcast<C>(-ln2_high<C>), x);
   return scaled_exp(fma(whole, broadcast<C>(-ln2_low<C>), rest), whole);
@@ -168,24 +207,66 @@ ATTNLIB_INLINE vec<double> mills_ratio(vec<double> centred) {
   return polynomial(fit, centred);
 }
 
-// The distribution function of the standard normal, Phi(x) = erfc(-x / sqrt 2) / 2, at most 5.5 ULP (double: 7.5), in
-// the lower tail too, where 1 + erf would cancel; without FMA x^2 / 2 ULP more there.
+// Phi(-t), the upper tail of the standard normal distribution, for t >= 0.
 template <class C>
-ATTNLIB_INLINE vec<C> normal_cdf(vec<C> x) {
+ATTNLIB_INLINE vec<C> upper_tail(vec<C> t) {
   const vec<C> one = broadcast<C>(C{1});
-  const vec<C> size = min(broadcast<C>(sizeof(C) == 4 ? C{15} : C{39}), abs<C>(x));  // Phi underflows from there
+  const vec<C> size = min(broadcast<C>(sizeof(C) == 4 ? C{15} : C{39}), t);  // it underflows from there
   const vec<C> u = one / fma(size, broadcast<C>(mills_scale<C>), one);
   const vec<C> ratio = u * mills_ratio(u - broadcast<C>(C{0.5}));
-  const vec<C> tail = ratio * exp_of_product<C>(size, size * broadcast<C>(C{-0.5}));
-  return x > zero<C>() ? one - tail : tail;
+  return ratio * exp_of_product<C>(size, size * broadcast<C>(C{-0.5}));
 }
 
-// x * Phi(x): the exact GELU (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), at most 6 ULP (double: 8) while
-// Phi(x) is a normal number, x > -12.9 (-37.5); without FMA x^2 / 2 ULP more for negative x. NaN at -inf, as x * Phi(x)
+// gelu(x) = x * Phi(x) = max(x, 0) - |x| Phi(-|x|), from the tail alone: nothing cancels on either side.
+template <class C>
+ATTNLIB_INLINE vec<C> gelu_by_formula(vec<C> x) {
+  // +inf has no product; -inf has, a NaN.
+  const vec<C> t = abs<C>(min(broadcast<C>(C{1000}), x));
+  return fma(-t, upper_tail<C>(t), max(zero<C>(), x));
+}
+
+#if defined(ATTNLIB_LOOK_UP)
+// Phi(-t) by segments of 1/4: `shifted` holds the segment's number in its low bits, d is the distance to its centre.
+template <int terms>
+ATTNLIB_INLINE vec<float> tail_in_segment(const float (&table)[terms][16], vec<float> shifted, vec<float> d) {
+  vec<float> sum = look_up(table[terms - 1], shifted);
+#pragma GCC unroll 16
+  for (int power = terms - 2; power >= 0; --power) sum = fma(sum, d, look_up(table[power], shifted));
+  return sum;
+}
+
+// The lanes where |x| >= near_limit, which are few where activations are of the usual size: the same with a table of
+// their own up to 7.875, the formula beyond. Lanes below come out as anything.
+inline constexpr float near_limit = 3.875f, far_limit = 7.875f;
+[[maybe_unused]] static __attribute__((noinline, cold)) vec<float> gelu_far(vec<float> x) noexcept {
+  const vec<float> shift = broadcast<float>(0x1.8p21f);
+  const vec<float> t = abs<float>(x);
+  const vec<float> shifted = t + shift;
+  const vec<float> tail = tail_in_segment(far_tail, shifted, t - (shifted - shift));
+  const vec<float> result = fma(-t, tail, max(zero<float>(), x));
+  if (!any_beyond(t, far_limit)) return result;
+  return t < broadcast<float>(far_limit) ? result : gelu_by_formula<float>(x);
+}
+#endif
+
+// The exact GELU, x * Phi(x) (D. Hendrycks and K. Gimpel, 2016, arXiv:1606.08415), Phi being the distribution function
+// of the standard normal. At most 6 ULP (double: 8) while Phi(x) is a normal number, x > -12.9 (-37.5), in the
+// lower tail too, where 1 + erf would cancel; without FMA x^2 / 2 ULP more for negative x. NaN at -inf, as x * Phi(x)
 // is.
 template <class C>
 ATTNLIB_INLINE vec<C> gelu(vec<C> x) {
-  return x * normal_cdf<C>(x);
+#if defined(ATTNLIB_LOOK_UP)
+  if constexpr (sizeof(C) == 4) {
+    const vec<float> shift = broadcast<float>(0x1.8p21f);  // the sum's unit is 1/4
+    const vec<float> t = abs<float>(x);
+    const vec<float> shifted = t + shift;
+    const vec<float> tail = tail_in_segment(near_tail, shifted, t - (shifted - shift));
+    const vec<float> result = fma(-t, tail, max(zero<float>(), x));
+    if (__builtin_expect(!any_beyond(t, near_limit), 1)) return result;
+    return t < broadcast<float>(near_limit) ? result : gelu_far(x);
+  }
+#endif
+  return gelu_by_formula<C>(x);
 }
 
 // The same paper's approximation by tanh, at most 4 ULP for x >= -1; below, its exponent's rounding adds y ULP, y being
