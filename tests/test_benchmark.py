@@ -431,12 +431,14 @@ def test_a_report_takes_the_best_ceiling_of_the_run() -> None:
 def test_a_report_takes_the_geometric_mean() -> None:
     one = result_of(made_up("one", precision="bfloat16", targets=(Target("ratio", 2.0),)))  # 1.5
     slower = {**one.timings, PEER: timing(12.0), LOW: timing(12.0)}
-    two = replace(one, workload=made_up("two", precision="bfloat16"), timings=slower)  # 6.0
+    other = made_up("two", precision="bfloat16", family="others")
+    two = replace(one, workload=other, timings=slower)  # 6.0
     curve = result_of(made_up("three", curve="curve", length=8))
     report = report_of(one, two, curve)
     assert report.ratios() == [1.5, 6.0]
     assert json.loads(report.json())["geometric_mean"] == pytest.approx(3.0)
     assert "over all: 3.00 (met: at least 1.40)" in report.summary()
+    assert "by family: made up 1.50, others 6.00" in report.summary()
     assert "targets met: 0 of 1" in report.summary()
     assert "missed: one bfloat16 (1.50 ≥ 2.00 × best: missed)" in report.summary()
     assert "least ratio: 1.50 (met" in report.summary()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from attnlib.benchmark import lock
 from attnlib.benchmark.agreement import Disagreement, check, least_cosine, relative_error, tolerance
-from attnlib.benchmark.ceilings import Ceilings
+from attnlib.benchmark.ceilings import Ceiling, Ceilings
 from attnlib.benchmark.engines import OURS, PLAIN
 from attnlib.benchmark.engines.engine import Array, Call, Engine
 from attnlib.benchmark.measure import measure_block, measure_turns
@@ -17,7 +17,7 @@ from attnlib.benchmark.options import Options
 from attnlib.benchmark.result import Contestant, Result
 from attnlib.benchmark.workload import Inputs, Workload
 
-__all__ = ["Contest"]
+__all__ = ["Contest", "Prepared"]
 
 # Whose float32 result is the one to agree with: the formula written out, or else what most people use.
 _REFERENCES = (PLAIN, "PyTorch", OURS)
@@ -44,6 +44,16 @@ class _Entry:
     error: float
     cosine: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workload that only waits to be timed."""
+
+    workload: Workload
+    entries: list[_Entry]
+    ceiling: Ceiling | None
+    left_out: LeftOut
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,20 @@ class Contest:
         FileNotFoundError
             If the workload needs a model that is not there.
         """
-        left_out: LeftOut = {}
         with lock.preparing():
-            entries = self._all_prepared(workload, left_out)
-            ceiling = self.ceilings.find(workload.ceiling, workload.amount)
+            prepared = self.prepare(workload)
+        return self.time(prepared)
+
+    def prepare(self, workload: Workload) -> Prepared:
+        """Make arrays and models, and check that the engines agree."""
+        left_out: LeftOut = {}
+        entries = self._all_prepared(workload, left_out)
+        ceiling = self.ceilings.find(workload.ceiling, workload.amount)
+        return Prepared(workload, entries, ceiling, left_out)
+
+    def time(self, prepared: Prepared) -> Result:
+        """Time each one's fastest way, and the ceiling, in turns."""
+        workload, entries, ceiling = prepared.workload, prepared.entries, prepared.ceiling
         # The machine is kept for the whole workload, unless calls take seconds: then others get it between.
         slow = any(entry.seconds > _SLOW for entry in entries)
         whole, parts = (nullcontext, lock.timing) if slow else (lock.timing, nullcontext)
@@ -118,7 +138,7 @@ class Contest:
             cosine=ours.cosine if ours and asked else None,
             left_out=tuple(
                 ": ".join(part for part in (str(who), ", ".join(ways), reason) if part)
-                for (who, reason), ways in left_out.items()
+                for (who, reason), ways in prepared.left_out.items()
             ),
         )
 

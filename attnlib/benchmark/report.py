@@ -173,6 +173,12 @@ class Report:
                     f"geometric mean of best peer / attnlib over {family or 'all'}: {mean:.2f} "
                     f"({_word(mean >= least)}: at least {least:.2f})"
                 )
+        families = {
+            family: self.ratios(family) for family in dict.fromkeys(r.workload.family for r in self.table)
+        }
+        means = [f"{family} {geometric_mean(ratios):.2f}" for family, ratios in families.items() if ratios]
+        if len(means) > 1:
+            yield f"by family: {', '.join(means)}"
         low = [(r.ratio() or 0, r.workload.name) for r in self.table if r.ratio() is not None]
         if low:
             below = [f"{name} {ratio:.2f}" for ratio, name in sorted(low) if ratio < LEAST_RATIO]

@@ -7,6 +7,7 @@ plugin multiplies as such where it can. Quantised activations would take NNCF an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -250,7 +251,9 @@ def _bert(folder: Path) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    return ov.convert_model(LastHidden(), example_input=torch.ones((2, 16), dtype=torch.int64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: that shapes are constants
+        return ov.convert_model(LastHidden(), example_input=torch.ones((2, 16), dtype=torch.int64))
 
 
 ENGINE = OpenVINO

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -258,7 +259,9 @@ def _quantised(module: torch.nn.Module) -> list[tuple[str, Any]]:
         if engine in torch.backends.quantized.supported_engines:
             torch.backends.quantized.engine = engine
             holder = torch.nn.Sequential(copy.deepcopy(module))
-            made = torch.ao.quantization.quantize_dynamic(holder, {torch.nn.Linear}, torch.qint8)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is deprecated, for what is a package of its own
+                made = torch.ao.quantization.quantize_dynamic(holder, {torch.nn.Linear}, torch.qint8)
             found.append((f" quantised for {engine}", made[0]))
     return found
 
