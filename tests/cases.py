@@ -275,11 +275,10 @@ def _attention(
         arrays, rest = split(i)
         return al.attention(*arrays, **rest, **options, **out)
 
-    def exact(i: Inputs, eps: float) -> Exact:
+    def exact(i: Inputs, _: float) -> Exact:
         arrays, rest = split(i)
         result = oracle.attention(*arrays, **rest, **options)
-        dtype = np.float64 if eps == epsilon(np.float64) else np.float32
-        return result.output, tolerance.attention_bounds(result, i["query"].shape[-1], dtype)[0]
+        return result.output, tolerance.attention_bounds(result, i["query"].shape[-1], i["query"].dtype)[0]
 
     return Case(name, make, call, exact, batched, large)
 
@@ -290,10 +289,9 @@ def _make_varlen(rng: np.random.Generator, dtype: Any, n: int) -> Inputs:
     return arrays | {"value": normal(rng, (offsets[-1], 2, 9), dtype), "cu_seqlens_q": offsets}
 
 
-def _exact_varlen(i: Inputs, eps: float) -> Exact:
+def _exact_varlen(i: Inputs, _: float) -> Exact:
     parts = oracle.attention_varlen(i["query"], i["key"], i["value"], i["cu_seqlens_q"], causal=True)
-    dtype = np.float64 if eps == epsilon(np.float64) else np.float32
-    bounds = [tolerance.attention_bounds(part, 9, dtype)[0] for part in parts]
+    bounds = [tolerance.attention_bounds(part, 9, i["query"].dtype)[0] for part in parts]
     outputs = [part.output for part in parts]
     return tuple(np.concatenate([np.swapaxes(x, 0, 1) for x in xs]) for xs in (outputs, bounds))  # type: ignore
 

@@ -7,87 +7,76 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// The keys from `begin` on that fall into one block, as the products want them: of the compute type, in dense rows.
-template <class C>
+// The keys from `begin` on that fall into one block, as the products want them.
+template <class T>
 struct KeyBlock {
-  std::int64_t begin, end;
-  const C* keys;
+  using Element = typename TileArithmetic<T>::Element;
+  std::int64_t begin;
+  int count;
+  const Element* keys;
   std::int64_t key_stride;
-  const C* values;
+  const Element* values;  // the stride is of A::together keys
   std::int64_t value_stride;
 };
 
-// Rows of a (.., S, H, D) array lie a power of two apart often enough to fall into a few cache sets, and two-byte rows
-// have to be widened anyway: such rows are copied into a dense block, once for all tiles of the task.
-template <class C, class T>
-const C* stage_rows(const T* rows, std::int64_t& stride, std::int64_t count, std::int64_t width, C* staged) {
-  if constexpr (sizeof(T) == sizeof(C))
-    if (stride == width) return rows;
-  for (std::int64_t row = 0; row < count; ++row) {
-    std::int64_t d = 0;
-    for (; d + lanes<C> <= width; d += lanes<C>) store(staged + row * width + d, load(rows + row * stride + d));
-    const int left = static_cast<int>(width - d);
-    if (left > 0) store_partial(staged + row * width + d, load_partial(rows + row * stride + d, left), left);
-  }
-  stride = width;
-  return staged;
-}
-
 template <class T, class C = compute_type<T>>
-KeyBlock<C> stage_block(const AttentionTask& task, const Workspace<C>& workspace, std::int64_t begin) {
-  KeyBlock<C> block;
+KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace, std::int64_t begin) {
+  using A = TileArithmetic<T>;
+  KeyBlock<T> block;
   block.begin = begin;
-  block.end = begin + key_block < task.keys ? begin + key_block : task.keys;
+  block.count = static_cast<int>(task.keys - begin < A::key_block ? task.keys - begin : A::key_block);
   block.key_stride = task.key_stride;
   block.value_stride = task.value_stride;
-  const std::int64_t count = block.end - begin;
-  block.keys = stage_rows<C>(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, count,
+  block.keys = A::stage_keys(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, block.count,
                              task.head_size, workspace.keys);
-  block.values = stage_rows<C>(static_cast<const T*>(task.value) + begin * task.value_stride, block.value_stride, count,
-                               task.value_size, workspace.values);
+  block.values = A::stage_values(static_cast<const T*>(task.value) + begin * task.value_stride, block.value_stride,
+                                 block.count, task.value_size, workspace.values);
   return block;
 }
 
 // One tile meets one block: scores of the keys that some row of the tile may see. What is left of them after removal,
 // or nothing (first == last).
 template <class T, class C = compute_type<T>>
-KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<C>& block,
+KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
                      const Workspace<C>& workspace) {
+  using A = TileArithmetic<T>;
+  const std::int64_t end = block.begin + block.count;
   const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
-  const std::int64_t last = block.end < tile.highest ? block.end : tile.highest;
-  if (first >= last) return {0, 0, 0, false};
-  multiply_scores<C>(block.keys + (first - block.begin) * block.key_stride, block.key_stride, last - first, tile.query,
-                     task.head_size, workspace.scores);
+  const std::int64_t last = end < tile.highest ? end : tile.highest;
+  if (first >= last) return {0, 0, false};
+  const KeyRange range{static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), false};
+  multiply_scores<A>(block.keys + range.first * block.key_stride, block.key_stride, last - first, tile.query,
+                     task.head_size, score_scale<C>(task), workspace.scores + range.first * tile_rows<C>);
   const bool unmodified = task.mask == nullptr && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
-  if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to)
-    return {static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), 0, false};
-  KeyRange range = modify_scores<T>(task, tile, first, static_cast<int>(last - first), workspace);
-  // modify_scores counts from `first`, the range from the block's begin.
-  range.shift = range.first;
-  range.first += static_cast<int>(first - block.begin);
-  range.last += static_cast<int>(first - block.begin);
-  return range;
+  if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to) return range;
+  return modify_scores<T>(task, tile, block.begin, range, workspace);
 }
 
-template <class C>
-void add_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<C>& block, const KeyRange& range,
+template <class T, class C = compute_type<T>>
+void add_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
                const Workspace<C>& workspace) {
-  C* scores = workspace.scores + range.shift * tile_rows<C>;
-  const int count = range.last - range.first;
+  using A = TileArithmetic<T>;
   vec<C> correction[tile_vectors];
-  exponentiate<C>(scores, count, tile, correction);
-  const C* values = block.values + range.first * block.value_stride;
-  if (range.has_removed && !all_finite<C>(values, block.value_stride, count, task.value_size))
-    multiply_seen_values<C>(values, block.value_stride, count, scores, task.value_size, correction, tile.accumulated);
+  exponentiate<A>(workspace.scores, range, tile, correction);
+  const int first = range.first / A::together, last = (range.last + A::together - 1) / A::together;
+  const auto* values = block.values + first * block.value_stride;
+  // The weights lie where the scores of the range lay, pairs of them at half the distance from the block's begin.
+  const C* weights = workspace.scores + first * tile_rows<C>;
+  const bool all_seen = !range.has_removed && range.first % A::together == 0 && range.last % A::together == 0;
+  if (all_seen || A::all_finite(values, block.value_stride, last - first, task.value_size))
+    multiply_values<A>(values, block.value_stride, last - first, weights, task.value_size, correction,
+                       tile.accumulated);
   else
-    multiply_values<C>(values, block.value_stride, count, scores, task.value_size, correction, tile.accumulated);
+    multiply_seen_values<A>(values, block.value_stride, last - first, weights, task.value_size, correction,
+                            tile.accumulated);
 }
 
 template <class T>
 void attend(const AttentionTask* arguments) noexcept {
   using C = compute_type<T>;
   const AttentionTask& task = *arguments;
-  const Workspace<C> workspace = divide_scratch<C>(task);
+  const Workspace<C> workspace = divide_scratch<T>(task);
+  constexpr int key_block = TileArithmetic<T>::key_block;
   const int tiles = static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>);
   Tile<C> tile[attention_tiles_per_task];
   std::int64_t lowest = task.keys, highest = 0;
@@ -99,10 +88,10 @@ void attend(const AttentionTask* arguments) noexcept {
 
   const std::int64_t first_block = lowest / key_block * key_block;
   for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
-    const KeyBlock<C> block = stage_block<T>(task, workspace, begin);
+    const KeyBlock<T> block = stage_block<T>(task, workspace, begin);
     for (int index = 0; index < tiles; ++index) {
       const KeyRange range = score_block<T>(task, tile[index], block, workspace);
-      if (range.first < range.last) add_block<C>(task, tile[index], block, range, workspace);
+      if (range.first < range.last) add_block<T>(task, tile[index], block, range, workspace);
     }
   }
   for (int index = 0; index < tiles; ++index) finish_tile<T>(task, tile[index]);
@@ -111,7 +100,7 @@ void attend(const AttentionTask* arguments) noexcept {
   // The weights need the final maximum and sum: the scores are made a second time.
   for (int index = 0; index < tiles; ++index) clear_weights<T>(task, tile[index]);
   for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
-    const KeyBlock<C> block = stage_block<T>(task, workspace, begin);
+    const KeyBlock<T> block = stage_block<T>(task, workspace, begin);
     for (int index = 0; index < tiles; ++index) {
       const KeyRange range = score_block<T>(task, tile[index], block, workspace);
       if (range.first < range.last) store_weights<T>(task, tile[index], begin, range, workspace);
@@ -160,7 +149,7 @@ void merge(const MergeTask* arguments) noexcept {
 
 template <class T>
 std::int64_t scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept {
-  return scratch_elements<compute_type<T>>(head_size, value_size) * static_cast<std::int64_t>(sizeof(compute_type<T>));
+  return scratch_elements<T>(head_size, value_size) * static_cast<std::int64_t>(sizeof(compute_type<T>));
 }
 
 }  // namespace

@@ -248,7 +248,6 @@ struct Decoding {
       add_seen_values(range, partial.out);
     else
       add_values(range, partial.out);
-    Products::order_columns(partial.out, rows * Products::out_elements(task.value_size));
   }
 
   void clear(const Partial<C>& total) const {

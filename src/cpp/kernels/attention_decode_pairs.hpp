@@ -11,7 +11,7 @@ template <>
 struct DecodeProducts<bfloat16> {
   using C = float;
   using Weight = bfloat16;
-  static constexpr int columns = 2 * lanes<C>;   // two accumulators: columns 0..3 of every 8, and 4..7
+  static constexpr int columns = 2 * lanes<C>;   // in two accumulators
   static constexpr int vectors = 2;              // of two accumulators each
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
   static constexpr bool rounds_weights = true;
@@ -87,8 +87,9 @@ struct DecodeProducts<bfloat16> {
         const std::int64_t own_left = Vectors > 1 ? columns : left;
         const u32v first = load_columns(values[key] + column + v * columns, own_left);
         const u32v second = load_columns(values[key + 1] + column + v * columns, own_left);
-        value[2 * v] = interleave_low(first, second);
-        value[2 * v + 1] = interleave_high(first, second);
+        const PairsOfRows pairs = interleave(first, second);
+        value[2 * v] = pairs.low;
+        value[2 * v + 1] = pairs.high;
       }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
@@ -101,17 +102,6 @@ struct DecodeProducts<bfloat16> {
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < 2 * Vectors; ++v) store(out + r * out_stride + column + v * lanes<C>, sum[r][v]);
-  }
-
-  // The two accumulators of every 32 columns, put in order.
-  static void order_columns(C* out, std::int64_t value_size) {
-    mask_vec<C> index{};
-    for (int lane = 0; lane < lanes<C>; ++lane) index[lane] = lane / 8 * 4 + lane % 4 + (lane % 8 < 4 ? 0 : lanes<C>);
-    for (std::int64_t d = 0; d < value_size; d += columns) {
-      const vec<C> low = load(out + d), high = load(out + d + lanes<C>);
-      store(out + d, pick_lanes<C>(low, high, index));
-      store(out + d + lanes<C>, pick_lanes<C>(low, high, index + broadcast_integer<C>(lanes<C> / 2)));
-    }
   }
 };
 

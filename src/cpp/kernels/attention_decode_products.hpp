@@ -127,8 +127,6 @@ struct DecodeProducts {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) store(out + r * out_stride + column + v * lanes<C>, sum[r][v]);
   }
-
-  static void order_columns(C*, std::int64_t) {}  // accumulated in order already
 };
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace attnlib::ATTNLIB_ISA {
 namespace {
 
 // target[j][row] = rows[row][j] for `count` columns j: pointer_of(row) gives the address of a row's column 0, `Load`
-// (pointer, columns left) a register of its next columns. Lanes beyond `used` repeat the last row.
+// (pointer, column, columns left) a register of its next columns. Lanes beyond `used` repeat the last row.
 template <class C, class PointerOf, class Load>
 ATTNLIB_INLINE void gather_transposed(int used, std::int64_t count, C* target, PointerOf pointer_of,
                                       Load load_columns) {

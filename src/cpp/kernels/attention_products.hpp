@@ -1,55 +1,55 @@
 // The two products of attention on one tile of rows: keys times queries, and values times weights. Both keep the rows
 // in the lanes and broadcast the other operand from where it lies; see kernels/attention.hpp for the register budget.
+// A is the arithmetic (attention_arithmetic.hpp); a step takes A::together elements of the reduction.
 #pragma once
 
-#include "kernels/simd/vector.hpp"
+#include "kernels/attention_arithmetic.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr int tile_vectors = 2;
-template <class C>
-constexpr int tile_rows = tile_vectors * lanes<C>;
-
-// scores[key][row] = sum_d keys[key][d] query[d][row] for Keys keys.
-template <class C, int Keys>
-void score_keys(const C* keys, std::int64_t key_stride, const C* query, std::int64_t head_size, C* scores) {
+// scores[key][row] = sum_d keys[key][d] query[d][row] for Keys keys, times scale if the query does not have it.
+template <class A, int Keys, class C = typename A::C>
+void score_keys(const typename A::Element* keys, std::int64_t key_stride, const C* query, std::int64_t steps, C scale,
+                C* scores) {
   vec<C> sum[Keys][tile_vectors];
 #pragma GCC unroll 16
   for (int key = 0; key < Keys; ++key)
     for (int v = 0; v < tile_vectors; ++v) sum[key][v] = zero<C>();
 #pragma GCC unroll 2
-  for (std::int64_t d = 0; d < head_size; ++d) {
-    vec<C> row[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) row[v] = load(query + d * tile_rows<C> + v * lanes<C>);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    typename A::Operand row[tile_vectors];
+    for (int v = 0; v < tile_vectors; ++v) row[v] = A::load_rows(query + step * tile_rows<C> + v * lanes<C>);
 #pragma GCC unroll 16
     for (int key = 0; key < Keys; ++key) {
-      const vec<C> value = broadcast<C>(keys[key * key_stride + d]);
-      for (int v = 0; v < tile_vectors; ++v) sum[key][v] = fma(value, row[v], sum[key][v]);
+      const auto element = A::broadcast_element(keys + key * key_stride + step * A::together);
+      for (int v = 0; v < tile_vectors; ++v) sum[key][v] = A::multiply_add(element, row[v], sum[key][v]);
     }
   }
 #pragma GCC unroll 16
   for (int key = 0; key < Keys; ++key)
-    for (int v = 0; v < tile_vectors; ++v) store(scores + key * tile_rows<C> + v * lanes<C>, sum[key][v]);
+    for (int v = 0; v < tile_vectors; ++v)
+      store(scores + key * tile_rows<C> + v * lanes<C>,
+            A::scales_queries ? sum[key][v] : sum[key][v] * broadcast<C>(scale));
 }
 
 // accumulated[d][row] = accumulated[d][row] * correction[row] + sum_key values[key][d] weights[key][row] for Columns d.
 // The block is summed on its own first: with S keys the rounding errors then grow like sqrt(key_block + S / key_block).
-template <class C, int Columns>
-void add_values(const C* values, std::int64_t value_stride, int count, const C* weights, const vec<C>* correction,
-                C* accumulated) {
+template <class A, int Columns, class C = typename A::C>
+void add_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps, const C* weights,
+                const vec<C>* correction, C* accumulated) {
   vec<C> sum[Columns][tile_vectors];
 #pragma GCC unroll 16
   for (int d = 0; d < Columns; ++d)
     for (int v = 0; v < tile_vectors; ++v) sum[d][v] = zero<C>();
 #pragma GCC unroll 2
-  for (int key = 0; key < count; ++key) {
-    vec<C> weight[tile_vectors];
-    for (int v = 0; v < tile_vectors; ++v) weight[v] = load(weights + key * tile_rows<C> + v * lanes<C>);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    typename A::Operand weight[tile_vectors];
+    for (int v = 0; v < tile_vectors; ++v) weight[v] = A::load_rows(weights + step * tile_rows<C> + v * lanes<C>);
 #pragma GCC unroll 16
     for (int d = 0; d < Columns; ++d) {
-      const vec<C> value = broadcast<C>(values[key * value_stride + d]);
-      for (int v = 0; v < tile_vectors; ++v) sum[d][v] = fma(value, weight[v], sum[d][v]);
+      const auto element = A::broadcast_element(values + step * value_stride + d * A::together);
+      for (int v = 0; v < tile_vectors; ++v) sum[d][v] = A::multiply_add(element, weight[v], sum[d][v]);
     }
   }
 #pragma GCC unroll 16
@@ -61,72 +61,62 @@ void add_values(const C* values, std::int64_t value_stride, int count, const C* 
   }
 }
 
-// Both products in tiles of `attention_rows`, the last of them as narrow as what is left.
-template <class C, int Keys = attention_rows>
-ATTNLIB_INLINE void score_rest(const C* keys, std::int64_t key_stride, int count, const C* query,
-                               std::int64_t head_size, C* scores) {
+// Both products in tiles of A::rows, the last of them as narrow as what is left.
+template <class A, int Keys = A::rows, class C = typename A::C>
+ATTNLIB_INLINE void score_rest(const typename A::Element* keys, std::int64_t key_stride, int count, const C* query,
+                               std::int64_t steps, C scale, C* scores) {
   if constexpr (Keys > 0) {
     if (count == Keys)
-      score_keys<C, Keys>(keys, key_stride, query, head_size, scores);
+      score_keys<A, Keys>(keys, key_stride, query, steps, scale, scores);
     else
-      score_rest<C, Keys - 1>(keys, key_stride, count, query, head_size, scores);
+      score_rest<A, Keys - 1>(keys, key_stride, count, query, steps, scale, scores);
   }
 }
 
-template <class C>
-void multiply_scores(const C* keys, std::int64_t key_stride, std::int64_t count, const C* query, std::int64_t head_size,
-                     C* scores) {
+template <class A, class C = typename A::C>
+void multiply_scores(const typename A::Element* keys, std::int64_t key_stride, std::int64_t count, const C* query,
+                     std::int64_t head_size, C scale, C* scores) {
+  const std::int64_t steps = (head_size + A::together - 1) / A::together;
   std::int64_t key = 0;
-  for (; key + attention_rows <= count; key += attention_rows)
-    score_keys<C, attention_rows>(keys + key * key_stride, key_stride, query, head_size, scores + key * tile_rows<C>);
-  score_rest<C>(keys + key * key_stride, key_stride, static_cast<int>(count - key), query, head_size,
+  for (; key + A::rows <= count; key += A::rows)
+    score_keys<A, A::rows>(keys + key * key_stride, key_stride, query, steps, scale, scores + key * tile_rows<C>);
+  score_rest<A>(keys + key * key_stride, key_stride, static_cast<int>(count - key), query, steps, scale,
                 scores + key * tile_rows<C>);
 }
 
-template <class C, int Columns = attention_rows>
-ATTNLIB_INLINE void add_rest(const C* values, std::int64_t value_stride, int columns, int count, const C* weights,
-                             const vec<C>* correction, C* accumulated) {
+template <class A, int Columns = A::rows, class C = typename A::C>
+ATTNLIB_INLINE void add_rest(const typename A::Element* values, std::int64_t value_stride, int columns,
+                             std::int64_t steps, const C* weights, const vec<C>* correction, C* accumulated) {
   if constexpr (Columns > 0) {
     if (columns == Columns)
-      add_values<C, Columns>(values, value_stride, count, weights, correction, accumulated);
+      add_values<A, Columns>(values, value_stride, steps, weights, correction, accumulated);
     else
-      add_rest<C, Columns - 1>(values, value_stride, columns, count, weights, correction, accumulated);
+      add_rest<A, Columns - 1>(values, value_stride, columns, steps, weights, correction, accumulated);
   }
 }
 
-template <class C>
-void multiply_values(const C* values, std::int64_t value_stride, int count, const C* weights, std::int64_t value_size,
-                     const vec<C>* correction, C* accumulated) {
+template <class A, class C = typename A::C>
+void multiply_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps, const C* weights,
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated) {
   std::int64_t d = 0;
-  for (; d + attention_rows <= value_size; d += attention_rows)
-    add_values<C, attention_rows>(values + d, value_stride, count, weights, correction, accumulated + d * tile_rows<C>);
-  add_rest<C>(values + d, value_stride, static_cast<int>(value_size - d), count, weights, correction,
+  for (; d + A::rows <= value_size; d += A::rows)
+    add_values<A, A::rows>(values + d * A::together, value_stride, steps, weights, correction,
+                           accumulated + d * tile_rows<C>);
+  add_rest<A>(values + d * A::together, value_stride, static_cast<int>(value_size - d), steps, weights, correction,
               accumulated + d * tile_rows<C>);
 }
 
-// Whether no value is NaN or infinite: such a one times 0 is NaN, and so is then the sum.
-template <class C>
-bool all_finite(const C* values, std::int64_t value_stride, int count, std::int64_t value_size) {
-  vec<C> sum = zero<C>();
-  for (int key = 0; key < count; ++key, values += value_stride) {
-    std::int64_t d = 0;
-    for (; d + lanes<C> <= value_size; d += lanes<C>) sum = fma(load(values + d), zero<C>(), sum);
-    if (d < value_size) sum = fma(load_partial(values + d, static_cast<int>(value_size - d)), zero<C>(), sum);
-  }
-  return !any<C>(sum != zero<C>());
-}
-
-// multiply_values for values that are not all finite: a row whose weight is 0 takes nothing, where 0 * NaN would be
-// NaN.
-template <class C>
-void multiply_seen_values(const C* values, std::int64_t value_stride, int count, const C* weights,
-                          std::int64_t value_size, const vec<C>* correction, C* accumulated) {
+// multiply_values for values that are not all finite: a row whose weight is 0 meets a 0, where 0 * NaN would be NaN.
+template <class A, class C = typename A::C>
+void multiply_seen_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps,
+                          const C* weights, std::int64_t value_size, const vec<C>* correction, C* accumulated) {
   for (std::int64_t d = 0; d < value_size; ++d) {
     for (int v = 0; v < tile_vectors; ++v) {
       vec<C> sum = zero<C>();
-      for (int key = 0; key < count; ++key) {
-        const vec<C> weight = load(weights + key * tile_rows<C> + v * lanes<C>);
-        sum = weight == zero<C>() ? sum : fma(broadcast<C>(values[key * value_stride + d]), weight, sum);
+      for (std::int64_t step = 0; step < steps; ++step) {
+        const auto weight = A::load_rows(weights + step * tile_rows<C> + v * lanes<C>);
+        const auto element = A::broadcast_element(values + step * value_stride + d * A::together);
+        sum = A::multiply_add(A::where_weighted(element, weight), weight, sum);
       }
       C* place = accumulated + d * tile_rows<C> + v * lanes<C>;
       store(place, fma(load(place), correction[v], sum));

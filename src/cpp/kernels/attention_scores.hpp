@@ -7,11 +7,14 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// Soft cap, bias, ALiBi and removal, on the scores of `count` keys from key `first` on, in place. Returns the keys from
-// the first to the last that some row of the tile still sees, counted from `first`.
+// Soft cap, bias, ALiBi and removal, on the scores of the given keys of the block, in place. Returns the keys from the
+// first to the last that some row of the tile still sees.
 template <class T, class C = compute_type<T>>
-KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t first, int count,
+KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t block_begin, const KeyRange& given,
                        const Workspace<C>& workspace) {
+  const std::int64_t first = block_begin + given.first;
+  const int count = given.last - given.first;
+  C* const scores = workspace.scores + given.first * tile_rows<C>;
   using Integer = lane_integer<C>;
   if (task.bias != nullptr) {
     const T* bias = static_cast<const T*>(task.bias) + first * task.bias_key_stride;
@@ -51,12 +54,12 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     position[row / lanes<C>][row % lanes<C>] = static_cast<C>(task.query_offset + tile.query_of[row] - first);
   }
 
-  KeyRange range{count, 0, 0, true};
+  KeyRange range{count, 0, true};
   for (int key = 0; key < count; ++key) {
     mask_vec<C> seen_by_any{};
 #pragma GCC unroll 2
     for (int v = 0; v < tile_vectors; ++v) {
-      C* place = workspace.scores + key * tile_rows<C> + v * lanes<C>;
+      C* place = scores + key * tile_rows<C> + v * lanes<C>;
       const mask_vec<C> index = broadcast_integer<C>(static_cast<Integer>(key));
       mask_vec<C> seen = (index >= low[v]) & (index < high[v]);
       const std::int64_t entry = key * tile_rows<C> + v * lanes<C>;
@@ -70,37 +73,57 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     if (range.first > key) range.first = key;
     range.last = key + 1;
   }
-  return range;
+  return {given.first + range.first, given.first + range.last, true};
 }
 
-// scores -> weights, in place: new maximum, 2^(S - maximum), running sum; `correction` is what older sums are worth.
-template <class C>
-void exponentiate(C* scores, int count, const Tile<C>& tile, vec<C>* correction) {
-  const vec<C> nothing = broadcast<C>(-static_cast<C>(__builtin_inf()));
+// scores -> weights, in place (of the keys from range.first on, or of the pairs of keys that hold them): new maximum,
+// 2^(S - maximum), running sums; `correction` is what older sums are worth.
+template <class A, class C = typename A::C>
+void exponentiate(C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>* correction) {
+  const vec<C> nothing = broadcast<C>(negative_infinity<C>);
 #pragma GCC unroll 2
   for (int v = 0; v < tile_vectors; ++v) {
     C* column = scores + v * lanes<C>;
     const vec<C> old = load(tile.maximum + v * lanes<C>);
     vec<C> even = old, odd = old;
-    int key = 0;
-    for (; key + 1 < count; key += 2) {
+    int key = range.first;
+    for (; key + 1 < range.last; key += 2) {
       even = max(even, load(column + key * tile_rows<C>));
       odd = max(odd, load(column + (key + 1) * tile_rows<C>));
     }
-    if (key < count) even = max(even, load(column + key * tile_rows<C>));
+    if (key < range.last) even = max(even, load(column + key * tile_rows<C>));
     const vec<C> maximum = max(even, odd);
     store(tile.maximum + v * lanes<C>, maximum);
     // A row that has seen nothing yet: -inf - -inf would be NaN.
     const vec<C> reference = maximum == nothing ? zero<C>() : maximum;
     correction[v] = exp2_nonpositive(old - reference);
-    vec<C> sum = zero<C>();
+    vec<C> sum = zero<C>(), used = zero<C>();
+    if constexpr (A::together == 1) {
 #pragma GCC unroll 4
-    for (key = 0; key < count; ++key) {
-      const vec<C> weight = exp2_nonpositive(load(column + key * tile_rows<C>) - reference);
-      store(column + key * tile_rows<C>, weight);
-      sum = sum + weight;
+      for (key = range.first; key < range.last; ++key) {
+        const vec<C> weight = exp2_nonpositive(load(column + key * tile_rows<C>) - reference);
+        store(column + key * tile_rows<C>, weight);
+        sum = sum + weight;
+      }
+    } else {
+      // Keys outside the range that share a pair with one inside weigh nothing.
+      if (range.first % 2 != 0) store(column + (range.first - 1) * tile_rows<C>, nothing);
+      if (range.last % 2 != 0) store(column + range.last * tile_rows<C>, nothing);
+#pragma GCC unroll 2
+      for (key = range.first / 2 * 2; key < range.last; key += 2) {
+        const vec<C> first = exp2_nonpositive(load(column + key * tile_rows<C>) - reference);
+        const vec<C> second = exp2_nonpositive(load(column + (key + 1) * tile_rows<C>) - reference);
+        sum = sum + first;
+        sum = sum + second;
+        const auto pair = A::narrow(first, second);
+        A::store_rows(column + key / 2 * tile_rows<C>, pair);
+        used = A::add_pair(pair, used);
+      }
     }
-    store(tile.sum + v * lanes<C>, fma(load(tile.sum + v * lanes<C>), correction[v], sum));
+    C* const total = tile.sum + v * lanes<C>;
+    store(total, fma(load(total), correction[v], sum));
+    C* const total_used = tile.used + v * lanes<C>;
+    store(total_used, A::rounds_weights ? fma(load(total_used), correction[v], used) : load(total));
   }
 }
 

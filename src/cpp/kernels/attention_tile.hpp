@@ -8,8 +8,6 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr int key_block = 64;
-
 // One tile between blocks. Rows beyond the task's last one are lanes of zeros that see no key.
 template <class C>
 struct Tile {
@@ -21,30 +19,36 @@ struct Tile {
   C* query;                                                    // [head_size][tile_rows], scaled
   C* accumulated;                                              // [value_size][tile_rows]
   C* maximum;                                                  // [tile_rows], log2 units
-  C* sum;                                                      // [tile_rows]
+  C* sum;                                                      // [tile_rows]; in the end what weights are multiplied by
+  C* used;                                                     // [tile_rows]; in the end what out is multiplied by
 };
 
-// Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin; `shift`
-// is the row of the scores that belongs to the first of them. `has_removed`: not every row sees all of them.
+// Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin.
+// `has_removed`: not every row sees all of them.
 struct KeyRange {
   int first, last;
-  int shift;
   bool has_removed;
 };
 
 template <class C>
 struct Workspace {
-  C* tiles;   // per tile: query, accumulated, maximum, sum
+  C* tiles;   // per tile: query, accumulated, maximum, sum, used
   C* scores;  // [key_block][tile_rows]
   C* bias;    // [key_block][tile_rows]
   C* mask;    // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
-  C* keys;    // [key_block][head_size]
-  C* values;  // [key_block][value_size]
+  C* keys;    // staged
+  C* values;  // staged
 };
 
-template <class C>
+// Rows of Q in the lanes, a step of the reduction after the other.
+template <class T>
+constexpr std::int64_t query_steps(std::int64_t head_size) {
+  return (head_size + TileArithmetic<T>::together - 1) / TileArithmetic<T>::together;
+}
+
+template <class T, class C = compute_type<T>>
 constexpr std::int64_t tile_elements(std::int64_t head_size, std::int64_t value_size) {
-  return (head_size + value_size + 2) * tile_rows<C>;
+  return (query_steps<T>(head_size) + value_size + 3) * tile_rows<C>;
 }
 
 template <class C>
@@ -53,21 +57,23 @@ constexpr std::int64_t rounded(std::int64_t elements) {
   return (elements + line - 1) / line * line;
 }
 
-template <class C>
+template <class T, class C = compute_type<T>>
 constexpr std::int64_t scratch_elements(std::int64_t head_size, std::int64_t value_size) {
-  return attention_tiles_per_task * tile_elements<C>(head_size, value_size) + 3 * key_block * tile_rows<C> +
-         rounded<C>(key_block * head_size) + rounded<C>(key_block * value_size);
+  using A = TileArithmetic<T>;
+  return attention_tiles_per_task * tile_elements<T>(head_size, value_size) + 3 * A::key_block * tile_rows<C> +
+         rounded<C>(A::key_elements(head_size)) + rounded<C>(A::value_elements(value_size));
 }
 
-template <class C>
+template <class T, class C = compute_type<T>>
 Workspace<C> divide_scratch(const AttentionTask& task) {
+  using A = TileArithmetic<T>;
   Workspace<C> w;
   w.tiles = static_cast<C*>(task.scratch);
-  w.scores = w.tiles + attention_tiles_per_task * tile_elements<C>(task.head_size, task.value_size);
-  w.bias = w.scores + key_block * tile_rows<C>;
-  w.mask = w.bias + key_block * tile_rows<C>;
-  w.keys = w.mask + key_block * tile_rows<C>;
-  w.values = w.keys + rounded<C>(key_block * task.head_size);
+  w.scores = w.tiles + attention_tiles_per_task * tile_elements<T>(task.head_size, task.value_size);
+  w.bias = w.scores + A::key_block * tile_rows<C>;
+  w.mask = w.bias + A::key_block * tile_rows<C>;
+  w.keys = w.mask + A::key_block * tile_rows<C>;
+  w.values = w.keys + rounded<C>(A::key_elements(task.head_size));
   return w;
 }
 
@@ -80,11 +86,12 @@ ATTNLIB_INLINE std::int64_t row_offset(const Tile<C>& tile, int row, std::int64_
 
 template <class T, class C = compute_type<T>>
 void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
-  C* memory = workspace.tiles + index * tile_elements<C>(task.head_size, task.value_size);
+  C* memory = workspace.tiles + index * tile_elements<T>(task.head_size, task.value_size);
   tile.query = memory;
-  tile.accumulated = tile.query + task.head_size * tile_rows<C>;
+  tile.accumulated = tile.query + query_steps<T>(task.head_size) * tile_rows<C>;
   tile.maximum = tile.accumulated + task.value_size * tile_rows<C>;
   tile.sum = tile.maximum + tile_rows<C>;
+  tile.used = tile.sum + tile_rows<C>;
   const std::int64_t left = task.rows - static_cast<std::int64_t>(index) * tile_rows<C>;
   tile.rows = static_cast<int>(left < tile_rows<C> ? left : static_cast<std::int64_t>(tile_rows<C>));
 
@@ -117,17 +124,17 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
   const vec<C> scale = broadcast<C>(score_scale<C>(task));
   const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
-      tile.rows, task.head_size, tile.query,
+      tile.rows, query_steps<T>(task.head_size), tile.query,
       [&](int row) __attribute__((always_inline)) {
         return queries + row_offset(tile, row, task.query_head_stride, task.query_stride);
       },
-      [&](const T* row, std::int64_t d, int left_columns) __attribute__((always_inline)) {
-        return (left_columns == lanes<C> ? load(row + d) : load_partial(row + d, left_columns)) * scale;
-      });
+      [&](const T* row, std::int64_t step, int)
+          __attribute__((always_inline)) { return TileArithmetic<T>::load_query(row, step, task.head_size, scale); });
   for (std::int64_t i = 0; i < task.value_size * tile_rows<C>; i += lanes<C>) store(tile.accumulated + i, zero<C>());
   for (int i = 0; i < tile_rows<C>; i += lanes<C>) {
     store(tile.maximum + i, broadcast<C>(-static_cast<C>(__builtin_inf())));
     store(tile.sum + i, zero<C>());
+    store(tile.used + i, zero<C>());
   }
 }
 
@@ -136,12 +143,13 @@ template <class T, class C = compute_type<T>>
 void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
   C* lse = static_cast<C*>(task.lse);
   for (int row = 0; row < tile.rows; ++row) {
-    const RowEnd<C> end = end_row<C>(task, tile.head_of[row], tile.maximum[row], tile.sum[row], tile.sum[row]);
+    const RowEnd<C> end = end_row<C>(task, tile.head_of[row], tile.maximum[row], tile.sum[row], tile.used[row]);
     tile.sum[row] = end.weight_factor;
+    tile.used[row] = end.out_factor;
     if (lse != nullptr) lse[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] = end.lse;
   }
   T* out = static_cast<T*>(task.out);
-  scatter_transposed<T, C>(tile.rows, task.value_size, tile.accumulated, tile.sum,
+  scatter_transposed<T, C>(tile.rows, task.value_size, tile.accumulated, tile.used,
                            [&](int row) __attribute__((always_inline)) {
                              return out + row_offset(tile, row, task.out_head_stride, task.out_stride);
                            });
@@ -161,7 +169,7 @@ void clear_weights(const AttentionTask& task, const Tile<C>& tile) {
 template <class T, class C = compute_type<T>>
 void store_weights(const AttentionTask& task, const Tile<C>& tile, std::int64_t block_begin, const KeyRange& range,
                    const Workspace<C>& workspace) {
-  C* scores = workspace.scores + range.shift * tile_rows<C>;
+  C* scores = workspace.scores + range.first * tile_rows<C>;
   const vec<C> nothing = broadcast<C>(-static_cast<C>(__builtin_inf()));
   for (int key = 0; key < range.last - range.first; ++key) {
     for (int v = 0; v < tile_vectors; ++v) {

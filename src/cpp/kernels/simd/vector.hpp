@@ -226,12 +226,20 @@ ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
 ATTNLIB_INLINE vec<float> dot_pairs(vec<float> sum, u32v a, u32v b) {
   return _mm512_dpbf16_ps(sum, bit_cast<__m512bh>(a), bit_cast<__m512bh>(b));
 }
-// Two registers of 32 neighbours each, of key 0 and of key 1, as pairs of keys: columns 0..3 of every 8, and 4..7.
-ATTNLIB_INLINE u32v interleave_low(u32v first, u32v second) {
-  return bit_cast<u32v>(_mm512_unpacklo_epi16(bit_cast<__m512i>(first), bit_cast<__m512i>(second)));
-}
-ATTNLIB_INLINE u32v interleave_high(u32v first, u32v second) {
-  return bit_cast<u32v>(_mm512_unpackhi_epi16(bit_cast<__m512i>(first), bit_cast<__m512i>(second)));
+// Two rows of 32 elements as 32 pairs (first[i], second[i]): those of the first 16 columns, and of the other 16.
+struct PairsOfRows {
+  u32v low, high;
+};
+ATTNLIB_INLINE PairsOfRows interleave(u32v first, u32v second) {
+  using u16w = VectorOf<std::uint16_t>::type;
+  u16w low{}, high{};
+  for (int i = 0; i < 32; ++i) {
+    low[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 32);
+    high[i] = static_cast<std::uint16_t>(low[i] + 16);
+  }
+  const __m512i a = bit_cast<__m512i>(first), b = bit_cast<__m512i>(second);
+  return {bit_cast<u32v>(_mm512_permutex2var_epi16(a, bit_cast<__m512i>(low), b)),
+          bit_cast<u32v>(_mm512_permutex2var_epi16(a, bit_cast<__m512i>(high), b))};
 }
 // The first `count` (0..32) elements as pairs, zeros after them; no byte beyond is touched.
 ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
@@ -240,6 +248,14 @@ ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
 }
 // Round to nearest even, by the instruction: subnormal numbers become zero.
 ATTNLIB_INLINE u16v narrow_weights(vec<float> value) { return bit_cast<u16v>(_mm512_cvtneps_pbh(value)); }
+// The same of two registers, lane by lane a pair of theirs.
+ATTNLIB_INLINE u32v narrow_weight_pairs(vec<float> first, vec<float> second) {
+  using u16w = VectorOf<std::uint16_t>::type;
+  u16w order{};
+  for (int i = 0; i < 32; ++i) order[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 16);
+  return bit_cast<u32v>(
+      _mm512_permutexvar_epi16(bit_cast<__m512i>(order), bit_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first))));
+}
 #endif
 
 ATTNLIB_INLINE vec<float> first_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs << 16); }
