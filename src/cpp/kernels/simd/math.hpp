@@ -17,8 +17,16 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
   return sum;
 }
 
-// 2^x for x <= 0 (attention's weights: x is a score less its row's maximum). At most 1.5 ULP; exactly 1 at 0 and
-// exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
+// 2^x for x <= 0 (attention's weights: x is a score less its row's maximum). At most 1.5 ULP (3 where the scaling takes
+// the floor by itself, which saves a fifth of the instructions); exactly 1 at 0 and exactly 0 from 2^-150 (double:
+// 2^-1080) down to -inf; NaN stays NaN.
+#if defined(ATTNLIB_SCALE_FLOORS)
+ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
+  constexpr float fit[] = {1.0f,        0x1.62e4b8p-1f, 0x1.ebdb90p-3f, 0x1.c920c4p-5f, 0x1.27498cp-7f,
+                           0x1.ea597cp-10f};  // on [0, 1)
+  return scale_by_power(polynomial(fit, fraction(x)), x);
+}
+#else
 ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
   constexpr float fit[] = {0x1.00000002614ffp+0f, 0x1.62e430c7e91afp-1f,  0x1.ebfbdadcb136fp-3f, 0x1.c6aed4b95c606p-5f,
                            0x1.3b2dbbc0aa7a3p-7f, 0x1.5f456a867c735p-10f, 0x1.41d333a1fbff9p-13f};
@@ -26,6 +34,7 @@ ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
   const vec<float> whole = round_to_integer(x);
   return scale_by_power(polynomial(fit, x - whole), whole);
 }
+#endif
 ATTNLIB_INLINE vec<double> exp2_nonpositive(vec<double> x) {
   constexpr double fit[] = {0x1.0p+0,
                             0x1.62e42fefa39efp-1,

@@ -24,12 +24,18 @@ ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
   return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-// mantissa * 2^exponent for an integral exponent of any size: overflows to inf, underflows to 0, passes NaN.
+// mantissa * 2^floor(exponent) for an exponent of any size: overflows to inf, underflows to 0, passes NaN.
+#define ATTNLIB_SCALE_FLOORS 1
 ATTNLIB_INLINE vec<float> scale_by_power(vec<float> mantissa, vec<float> exponent) {
   return _mm512_scalef_ps(mantissa, exponent);
 }
 ATTNLIB_INLINE vec<double> scale_by_power(vec<double> mantissa, vec<double> exponent) {
   return _mm512_scalef_pd(mantissa, exponent);
+}
+
+// x - floor(x); 0 at -inf.
+ATTNLIB_INLINE vec<float> fraction(vec<float> x) {
+  return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 
 using u16half = VectorOf<std::uint16_t, 32>::type;
