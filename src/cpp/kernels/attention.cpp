@@ -45,11 +45,14 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
   const std::int64_t last = end < tile.highest ? end : tile.highest;
   if (first >= last) return {0, 0, false};
   const KeyRange range{static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), false};
+  const MaskCover cover = mask_cover(task, tile, first, range.last - range.first);
+  if (cover == MaskCover::nothing) return {0, 0, false};
   multiply_scores<A>(block.keys + range.first * block.key_stride, block.key_stride, last - first, tile.query,
                      task.head_size, score_scale<C>(task), workspace.scores + range.first * tile_rows<C>);
-  const bool unmodified = task.mask == nullptr && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
+  const bool unmodified =
+      cover == MaskCover::everything && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
   if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to) return range;
-  return modify_scores<T>(task, tile, block.begin, range, workspace);
+  return modify_scores<T>(task, tile, block.begin, range, cover, workspace);
 }
 
 template <class T, class C = compute_type<T>>

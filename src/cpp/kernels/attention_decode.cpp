@@ -277,16 +277,22 @@ struct Decoding {
   }
 
   void finish(const Partial<C>& total) {
-    C factor[decode_rows];
+    C factor[decode_rows], out_factor[decode_rows];
+    for (int first = 0; first < rows; first += lanes<C>) {
+      const RowsEnd<C> end = end_rows<C>(task, head_of + first, rows - first, load(total.maximum + first),
+                                         load(total.sum + first), load(total.used + first));
+      store(factor + first, end.weight_factor);
+      store(out_factor + first, end.out_factor);
+      if (task.lse == nullptr) continue;
+      for (int row = first; row < rows && row < first + lanes<C>; ++row)
+        static_cast<C*>(task.lse)[offset(row, task.lse_head_stride, task.lse_query_stride)] =
+            log_sum<C>(end.maximum[row - first], end.sum[row - first]);
+    }
     for (int row = 0; row < rows; ++row) {
-      const RowEnd<C> end = end_row<C>(task, head_of[row], total.maximum[row], total.sum[row], total.used[row]);
-      factor[row] = end.weight_factor;
-      if (task.lse != nullptr)
-        static_cast<C*>(task.lse)[offset(row, task.lse_head_stride, task.lse_query_stride)] = end.lse;
       T* out = static_cast<T*>(task.out) + offset(row, task.out_head_stride, task.out_stride);
       const C* from = total.out + row * Products::out_elements(task.value_size);
       for (std::int64_t d = 0; d < task.value_size; d += lanes<C>) {
-        const vec<C> value = load(from + d) * broadcast<C>(end.out_factor);
+        const vec<C> value = load(from + d) * broadcast<C>(out_factor[row]);
         if (task.value_size - d < lanes<C>)
           store_partial(out + d, value, static_cast<int>(task.value_size - d));
         else

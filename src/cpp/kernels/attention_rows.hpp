@@ -47,46 +47,63 @@ ATTNLIB_INLINE vec<C> modify_score(const AttentionTask& task, vec<C> score, vec<
   return seen ? score : broadcast<C>(negative_infinity<C>);
 }
 
+// Entries that lie `stride` apart, into a dense buffer; out of line, since callers are unrolled and this is rare.
+template <class T>
+__attribute__((noinline)) void copy_strided(const T* from, std::int64_t stride, int count, T* entries) {
+  for (int i = 0; i < count; ++i) entries[i] = from[i * stride];
+}
+
 // `count` entries of a row of a bias (or flags of a mask) that lie `stride` apart; zeros (or false) after them.
 template <class T, class C = compute_type<T>>
 ATTNLIB_INLINE vec<C> load_strided(const T* row, std::int64_t stride, int count) {
   if (stride == 1) return count == lanes<C> ? load(row) : load_partial(row, count);
   T entries[lanes<C>] = {};
-  for (int i = 0; i < count; ++i) entries[i] = row[i * stride];
+  copy_strided(row, stride, count, entries);
   return load(entries);
 }
 
 template <class C>
 ATTNLIB_INLINE mask_vec<C> load_strided_flags(const bool* row, std::int64_t stride, int count) {
-  if (stride == 1) return load_flags<C>(row, count);
+  if (stride == 1 && count == lanes<C>) return load_flags<C>(row, lanes<C>);
   bool entries[lanes<C>] = {};
-  for (int i = 0; i < count; ++i) entries[i] = row[i * stride];
+  copy_strided(row, stride, count, entries);
   return load_flags<C>(entries, lanes<C>);
 }
 
-// How a row ends. `sum` is that of the weights, `used` that of the weights as they were multiplied with the values
-// (rounded to bfloat16, perhaps): divided by it, the output is a mean of the values. A sink is one more term of both.
+// How rows end, a register of them. `sum` is that of the weights, `used` that of the weights as they were multiplied
+// with the values (rounded to bfloat16, perhaps): divided by it, the output is a mean of the values. A sink is one more
+// term of both.
 template <class C>
-struct RowEnd {
-  C out_factor, weight_factor;  // what accumulated values, and weights, are multiplied by
-  C lse;
+struct RowsEnd {
+  vec<C> out_factor, weight_factor;  // what accumulated values, and weights, are multiplied by
+  vec<C> maximum, sum;               // with the sink; the sum is 0 where nothing was seen
 };
 
 template <class C>
-ATTNLIB_INLINE RowEnd<C> end_row(const AttentionTask& task, std::int64_t head, C maximum, C sum, C used) {
-  if (maximum == negative_infinity<C> && sum == C{0}) return {C{0}, C{0}, negative_infinity<C>};
-  C factor = 1;  // from the maximum of the keys to the one that includes the sink
-  C sink_weight = 0;
+ATTNLIB_INLINE RowsEnd<C> end_rows(const AttentionTask& task, const std::int64_t* heads, int rows, vec<C> maximum,
+                                   vec<C> sum, vec<C> used) {
+  const mask_vec<C> nothing_seen = (maximum == broadcast<C>(negative_infinity<C>)) & (sum == zero<C>());
+  vec<C> factor = broadcast<C>(C{1});  // from the maximum of the keys to the one that includes the sink
   if (task.sinks != nullptr) {
-    const C sink = static_cast<const C*>(task.sinks)[head] * static_cast<C>(log2_e);
-    const C joined = sink > maximum ? sink : maximum;
-    factor = static_cast<C>(__builtin_exp2(static_cast<double>(maximum - joined)));
-    sink_weight = static_cast<C>(__builtin_exp2(static_cast<double>(sink - joined)));
+    vec<C> sink{};
+    for (int row = 0; row < rows && row < lanes<C>; ++row)
+      sink[row] = static_cast<const C*>(task.sinks)[heads[row]] * static_cast<C>(log2_e);
+    const vec<C> joined = max(sink, maximum);
+    factor = exp2_nonpositive(maximum - joined);
+    const vec<C> weight = exp2_nonpositive(sink - joined);
+    sum = fma(sum, factor, weight);
+    used = fma(used, factor, weight);
     maximum = joined;
   }
-  const C total = sum * factor + sink_weight;
-  return {factor / (used * factor + sink_weight), factor / total,
-          static_cast<C>(static_cast<double>(maximum) * ln_2 + __builtin_log(static_cast<double>(total)))};
+  const vec<C> none = zero<C>();
+  return {nothing_seen ? none : factor / used, nothing_seen ? none : factor / sum, maximum, nothing_seen ? none : sum};
+}
+
+// The log-sum-exp of a row that ended so.
+template <class C>
+ATTNLIB_INLINE C log_sum(C maximum, C sum) {
+  if (sum == C{0}) return negative_infinity<C>;
+  return static_cast<C>(static_cast<double>(maximum) * ln_2 + __builtin_log(static_cast<double>(sum)));
 }
 
 }  // namespace

@@ -7,11 +7,42 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// Soft cap, bias, ALiBi and removal, on the scores of the given keys of the block, in place. Returns the keys from the
+// What the mask leaves of some keys for the rows of a tile.
+enum class MaskCover { nothing, some, everything };
+
+// Eight flags at a time; a strided mask is not looked at beforehand.
+template <class C>
+MaskCover mask_cover(const AttentionTask& task, const Tile<C>& tile, std::int64_t first, int count) {
+  if (task.mask == nullptr) return MaskCover::everything;
+  if (task.mask_key_stride != 1) return MaskCover::some;
+  const bool same_for_all = task.mask_head_stride == 0 && task.mask_query_stride == 0;
+  const int rows = same_for_all ? 1 : tile.rows;
+  std::uint64_t any_flag = 0, every_flag = ~std::uint64_t{0};
+  for (int row = 0; row < rows; ++row) {
+    const bool* flags = task.mask + first + row_offset(tile, row, task.mask_head_stride, task.mask_query_stride);
+    int key = 0;
+    for (; key + 8 <= count; key += 8) {
+      std::uint64_t eight;
+      __builtin_memcpy(&eight, flags + key, sizeof eight);
+      any_flag |= eight;
+      every_flag &= eight;
+    }
+    for (; key < count; ++key) {
+      any_flag |= flags[key] ? 1u : 0u;
+      every_flag &= flags[key] ? ~std::uint64_t{0} : 0u;
+    }
+  }
+  if (any_flag == 0) return MaskCover::nothing;
+  return every_flag == 0x0101010101010101u || every_flag == ~std::uint64_t{0} ? MaskCover::everything : MaskCover::some;
+}
+
+// Soft cap, bias, ALiBi and removal, on the scores of the given keys of the block, in place; the mask only where it
+// removes some of them. Returns the keys from the
 // first to the last that some row of the tile still sees.
 template <class T, class C = compute_type<T>>
 KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t block_begin, const KeyRange& given,
-                       const Workspace<C>& workspace) {
+                       MaskCover cover, const Workspace<C>& workspace) {
+  const bool masked = cover == MaskCover::some;
   const std::int64_t first = block_begin + given.first;
   const int count = given.last - given.first;
   C* const scores = workspace.scores + given.first * tile_rows<C>;
@@ -27,7 +58,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
           return load_strided(row + j * task.bias_key_stride, task.bias_key_stride, left);
         });
   }
-  if (task.mask != nullptr) {
+  if (masked) {
     const bool* mask = task.mask + first * task.mask_key_stride;
     gather_transposed<C>(
         tile.rows, count, workspace.mask,
@@ -63,7 +94,7 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
       const mask_vec<C> index = broadcast_integer<C>(static_cast<Integer>(key));
       mask_vec<C> seen = (index >= low[v]) & (index < high[v]);
       const std::int64_t entry = key * tile_rows<C> + v * lanes<C>;
-      if (task.mask != nullptr) seen = seen & bit_cast<mask_vec<C>>(load(workspace.mask + entry));
+      if (masked) seen = seen & bit_cast<mask_vec<C>>(load(workspace.mask + entry));
       const vec<C> bias = task.bias != nullptr ? load(workspace.bias + entry) : zero<C>();
       const vec<C> distance = position[v] - broadcast<C>(static_cast<C>(key));
       store(place, modify_score<C>(task, load(place), bias, slope[v], distance, seen));

@@ -141,12 +141,15 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
 // out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by.
 template <class T, class C = compute_type<T>>
 void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
-  C* lse = static_cast<C*>(task.lse);
-  for (int row = 0; row < tile.rows; ++row) {
-    const RowEnd<C> end = end_row<C>(task, tile.head_of[row], tile.maximum[row], tile.sum[row], tile.used[row]);
-    tile.sum[row] = end.weight_factor;
-    tile.used[row] = end.out_factor;
-    if (lse != nullptr) lse[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] = end.lse;
+  for (int first = 0; first < tile.rows; first += lanes<C>) {
+    const RowsEnd<C> end = end_rows<C>(task, tile.head_of + first, tile.rows - first, load(tile.maximum + first),
+                                       load(tile.sum + first), load(tile.used + first));
+    store(tile.used + first, end.out_factor);
+    store(tile.sum + first, end.weight_factor);
+    if (task.lse == nullptr) continue;
+    for (int row = first; row < tile.rows && row < first + lanes<C>; ++row)
+      static_cast<C*>(task.lse)[row_offset(tile, row, task.lse_head_stride, task.lse_query_stride)] =
+          log_sum<C>(end.maximum[row - first], end.sum[row - first]);
   }
   T* out = static_cast<T*>(task.out);
   scatter_transposed<T, C>(tile.rows, task.value_size, tile.accumulated, tile.used,
