@@ -90,7 +90,7 @@ def tail_segment(centre: mp.mpf, degree: int) -> list[mp.mpf]:
 
 
 def literal(value: mp.mpf) -> str:
-    """The nearest float in C++."""
+    """Write the nearest float as C++ does."""
     text = f"{float(value):.9g}"
     return (text if "." in text or "e" in text else text + ".0") + "f"
 
@@ -98,7 +98,8 @@ def literal(value: mp.mpf) -> str:
 def print_tables() -> None:
     """Print what stands in simd/tables.hpp."""
     powers = [mp.mpf(2) ** (mp.mpf(j) / LANES) for j in range(LANES)]
-    print(f"alignas(64) inline constexpr float powers_of_two[{LANES}] = {{{', '.join(map(literal, powers))}}};")
+    entries = ", ".join(map(literal, powers))
+    print(f"alignas(64) inline constexpr float powers_of_two[{LANES}] = {{{entries}}};")
     for name, first, degree in (("near_tail", 0, 6), ("far_tail", LANES, 8)):
         segments = [tail_segment(mp.mpf(first + j) / 4, degree) for j in range(LANES)]
         print(f"alignas(64) inline constexpr float {name}[{degree + 1}][{LANES}] = {{")

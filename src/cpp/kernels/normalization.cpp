@@ -90,15 +90,11 @@ ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute
                                    __attribute__((always_inline)) { store_lanes(out + i, normed(i, count), count); });
 }
 
-// Norms are bound by memory: longer rows than these go one by one, so that reading a row overlaps with writing the one
-// before it.
-inline constexpr std::int64_t norm_group_elements = 1024;
-
 template <class T, bool centred, bool residual>
 static void run_rows(const NormRows& rows) noexcept {
   using C = compute_type<T>;
   const C n = static_cast<C>(rows.n);
-  const int group = rows_in_group(rows.n, norm_group_elements);
+  const int group = rows_in_group(rows.n, rows.group_elements);
   for (std::int64_t first = 0; first < rows.rows; first += group) {
     const int count = rows.rows - first < group ? static_cast<int>(rows.rows - first) : group;
     NormPart parts[row_group_rows];

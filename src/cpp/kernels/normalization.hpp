@@ -32,6 +32,7 @@ struct NormRows {
   std::int64_t out_stride;
   std::int64_t rows;
   std::int64_t n;
+  std::int64_t group_elements;  // of a group of rows at most (kernels/row_parts.hpp); no result depends on it
   double eps;
 };
 
