@@ -33,7 +33,16 @@ from attnlib.functional import (
     swiglu,
     tanh,
 )
-from attnlib.runtime import available_isas, get_num_threads, isa, num_threads, set_num_threads, show_config
+from attnlib.runtime import (
+    Dispatch,
+    available_isas,
+    get_num_threads,
+    isa,
+    last_dispatch,
+    num_threads,
+    set_num_threads,
+    show_config,
+)
 
 if TYPE_CHECKING:
     from attnlib import models
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dispatch",
     "PackedWeight",
     "attention",
     "attention_varlen",
@@ -49,6 +59,7 @@ __all__ = [
     "gelu",
     "get_num_threads",
     "isa",
+    "last_dispatch",
     "layer_norm",
     "linear",
     "log_softmax",

@@ -5,13 +5,72 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 
 from attnlib import _core
 
-__all__ = ["available_isas", "get_num_threads", "isa", "num_threads", "set_num_threads", "show_config"]
+__all__ = [
+    "Dispatch",
+    "available_isas",
+    "get_num_threads",
+    "isa",
+    "last_dispatch",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+]
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What a call did; see `last_dispatch`.
+
+    Attributes
+    ----------
+    operation : str
+        The name of the operation.
+    rung : str
+        The instruction set, as `isa` names it.
+    kernel : str
+        Which arithmetic: ``"bfloat16 dot product"``, say.
+    plan : str
+        How the work was laid out: from a packed weight, with the matrix packed on the way, tile by tile.
+    threads : int
+        How many threads took part.
+    workspace_bytes : int
+        Bytes of scratch memory that the calling thread used at once, kept for the next call.
+    notes : tuple of str
+        Why a slower path was taken: arguments that were copied, and the like.
+    """
+
+    operation: str
+    rung: str
+    kernel: str
+    plan: str
+    threads: int
+    workspace_bytes: int
+    notes: tuple[str, ...]
+
+
+def last_dispatch() -> Dispatch | None:
+    """Return what the last operation on this thread did, or None before the first one.
+
+    Every operation records it, at the cost of a few stores.
+
+    Examples
+    --------
+    >>> import numpy as np, attnlib as al
+    >>> _ = al.linear(np.ones((1, 4), np.float32)[:, ::2], np.ones((3, 2), np.float32))
+    >>> al.last_dispatch().kernel
+    'float32'
+    >>> al.last_dispatch().notes
+    ('x copied: its last axis is not contiguous',)
+    """
+    record = _core.last_dispatch()
+    return None if record is None else Dispatch(*record)
 
 
 def get_num_threads() -> int:

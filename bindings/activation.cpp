@@ -10,6 +10,7 @@ namespace attnlib::bindings {
 namespace {
 
 py::object run_activation(Activation kind, const char* operation, const py::object& x_object, const py::object& out) {
+  begin_call(operation);
   FloatArray x = required_array(x_object, operation, "x");
   Output output(out, operation, x.view().shape, x.dtype(), {&x}, true);
   x.convert(x.dtype());
@@ -32,6 +33,7 @@ py::object run_gelu(const py::object& x, const std::string& approximate, const p
 }
 
 py::object run_swiglu(const py::object& gate_object, const py::object& up_object, const py::object& out) {
+  begin_call("swiglu");
   FloatArray gate = required_array(gate_object, "swiglu", "gate"), up = required_array(up_object, "swiglu", "up");
   const DType dtype = promote({&gate, &up});
   Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true);

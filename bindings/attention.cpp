@@ -86,6 +86,7 @@ py::object bound_attention(const py::object& query_object, const py::object& key
                            const py::object& key_lengths_object, const py::object& scale, const py::object& softcap,
                            const py::object& alibi_slopes_object, const py::object& sinks_object, bool return_weights,
                            bool return_lse, const py::object& out_object) {
+  begin_call("attention");
   FloatArray query = required_array(query_object, "attention", "query");
   FloatArray key = required_array(key_object, "attention", "key");
   FloatArray value = required_array(value_object, "attention", "value");
@@ -141,6 +142,7 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
                                   const py::object& scale, const py::object& softcap,
                                   const py::object& alibi_slopes_object, const py::object& sinks_object,
                                   bool return_lse, const py::object& out_object) {
+  begin_call("attention_varlen");
   FloatArray query = required_array(query_object, "attention_varlen", "query");
   FloatArray key = required_array(key_object, "attention_varlen", "key");
   FloatArray value = required_array(value_object, "attention_varlen", "value");
@@ -172,6 +174,7 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
 }
 
 py::object bound_merge_attention(const py::object& outs_object, const py::object& lses_object) {
+  begin_call("merge_attention");
   FloatArray outs = required_array(outs_object, "merge_attention", "outs");
   FloatArray lses = required_array(lses_object, "merge_attention", "lses");
   const DType dtype = outs.dtype(), compute = compute_dtype_of(dtype);

@@ -56,6 +56,7 @@ py::array unpack(const PackedWeight& weight) {
 }
 
 py::object bound_matmul(const py::object& a_object, const py::object& b_object, const py::object& out_object) {
+  begin_call("matmul");
   FloatArray a = required_array(a_object, "matmul", "a");
   FloatArray b = required_array(b_object, "matmul", "b");
   const Shape shape = matmul_shape(a.view().shape, b.view().shape);
@@ -69,6 +70,7 @@ py::object bound_matmul(const py::object& a_object, const py::object& b_object, 
 
 py::object bound_linear(const py::object& x_object, const py::object& weight_object, const py::object& bias_object,
                         const py::object& activation, const py::object& residual_object, const py::object& out_object) {
+  begin_call("linear");
   LinearOptions options;
   options.activation = activation_from(activation);
   FloatArray x = required_array(x_object, "linear", "x");
@@ -91,6 +93,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
   if (packed && dtype == DType::float64 && packed->format() != WeightFormat::float64) {
     // Panels are computed in float32 or, if they hold float64, in float64; this rare mix is unpacked for the call.
     weight = FloatArray(unpack(*packed), "linear", "weight");
+    dispatch_record().add_note("weight", "unpacked: its format is not computed in float64");
     packed.reset();
   }
   Output out(out_object, "linear", shape, dtype, {&x, &weight, &bias, &residual});
@@ -111,6 +114,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
 
 std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object, const py::object& dtype_object,
                                                 const py::object& group_size_object) {
+  begin_call("pack_weight");
   FloatArray weight = required_array(weight_object, "pack_weight", "weight");
   const WeightFormat format = format_from(dtype_object, weight.dtype());
   if (format != WeightFormat::int8 && format != WeightFormat::int4) weight.cast(static_cast<DType>(format));

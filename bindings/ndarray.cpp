@@ -130,7 +130,7 @@ FloatArray::FloatArray(const py::object& object, const char* operation, const ch
     throw py::type_error(prefix(operation, argument) + " must be float32, float64, float16 or bfloat16, got " +
                          py::str(array_.dtype()).cast<std::string>());
   dtype_ = *dtype;
-  if (!is_aligned_native(array_)) array_ = contiguous_copy(array_, numpy_dtype(dtype_));
+  if (!is_aligned_native(array_)) copy(dtype_, "copied: it is not aligned, or of the other byte order");
   refresh_view();
 }
 
@@ -139,27 +139,30 @@ FloatArray required_array(const py::object& object, const char* operation, const
   return FloatArray(object, operation, argument);
 }
 
+void FloatArray::copy(DType dtype, const char* why) {
+  array_ = contiguous_copy(array_, numpy_dtype(dtype));
+  dtype_ = dtype;
+  dispatch_record().add_note(argument_, why);
+  refresh_view();
+}
+
 void FloatArray::refresh_view() { view_ = view_of(array_, dtype_); }
 
 void FloatArray::cast(DType dtype) {
   if (absent() || dtype_ == dtype) return;
-  array_ = contiguous_copy(array_, numpy_dtype(dtype));
-  dtype_ = dtype;
-  refresh_view();
+  copy(dtype, "copied: it is of another dtype than the result");
 }
 
 void FloatArray::convert(DType dtype) {
   cast(dtype);
   if (absent() || view_.has_contiguous_last_axis()) return;
-  array_ = contiguous_copy(array_, numpy_dtype(dtype));
-  refresh_view();
+  copy(dtype, "copied: its last axis is not contiguous");
 }
 
 void FloatArray::make_contiguous(DType dtype) {
   cast(dtype);
   if (absent() || view_.is_contiguous()) return;
-  array_ = contiguous_copy(array_, numpy_dtype(dtype));
-  refresh_view();
+  copy(dtype, "copied: it is not contiguous");
 }
 
 DType promote_types(DType a, DType b) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "attnlib/tensor_view.hpp"
+#include "runtime/dispatch_record.hpp"
 
 namespace attnlib::bindings {
 
@@ -33,6 +34,9 @@ py::dtype numpy_dtype(DType dtype);
 
 // The dtype called `name` (float32, float64, float16, bfloat16), or given as anything np.dtype() understands.
 DType dtype_from(const py::object& object, const char* operation);
+
+// The first thing that a bound operation does: what it decides from here on is recorded under this name.
+inline void begin_call(const char* operation) { dispatch_record().begin(operation); }
 
 // A null handle; py::array() would be an empty array.
 inline py::array no_array() { return py::reinterpret_steal<py::array>(py::handle()); }
@@ -57,6 +61,7 @@ class FloatArray {
   const char* argument() const { return argument_; }
 
  private:
+  void copy(DType dtype, const char* why);
   void refresh_view();
 
   py::array array_ = no_array();

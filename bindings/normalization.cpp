@@ -8,6 +8,7 @@ namespace {
 
 py::object run_layer_norm(const py::object& x_object, const py::object& weight_object, const py::object& bias_object,
                           double eps, const py::object& residual_object, const py::object& out) {
+  begin_call("layer_norm");
   FloatArray x = required_array(x_object, "layer_norm", "x"), weight(weight_object, "layer_norm", "weight");
   FloatArray bias(bias_object, "layer_norm", "bias"), residual(residual_object, "layer_norm", "residual");
   const DType dtype = promote({&x, &weight, &bias, &residual});
@@ -21,6 +22,7 @@ py::object run_layer_norm(const py::object& x_object, const py::object& weight_o
 
 py::object run_rms_norm(const py::object& x_object, const py::object& weight_object, double eps,
                         const py::object& residual_object, const py::object& out) {
+  begin_call("rms_norm");
   FloatArray x = required_array(x_object, "rms_norm", "x"), weight(weight_object, "rms_norm", "weight");
   FloatArray residual(residual_object, "rms_norm", "residual");
   const DType dtype = promote({&x, &weight, &residual});

@@ -10,6 +10,7 @@ namespace {
 
 py::object run_rotary_embedding(const py::object& x_object, const py::object& cos_object, const py::object& sin_object,
                                 const py::object& positions_object, bool interleaved, const py::object& out) {
+  begin_call("rotary_embedding");
   FloatArray x = required_array(x_object, "rotary_embedding", "x");
   FloatArray cos = required_array(cos_object, "rotary_embedding", "cos");
   FloatArray sin = required_array(sin_object, "rotary_embedding", "sin");

@@ -8,6 +8,7 @@
 #include "isa/dispatch.hpp"
 #include "ndarray.hpp"
 #include "register.hpp"
+#include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
 
 namespace attnlib::bindings {
@@ -38,6 +39,18 @@ void register_runtime(py::module_& module) {
         set_num_threads(static_cast<int>(counts->values[0]));
       },
       py::arg("n"));
+  module.def("last_dispatch", []() -> py::object {
+    const DispatchRecord& record = dispatch_record();
+    if (record.operation == nullptr) return py::none();
+    const auto text = [](const char* value, const char* fallback) { return py::str(value ? value : fallback); };
+    py::list notes;
+    for (int i = 0; i < record.notes; ++i) {
+      const DispatchRecord::Note& note = record.note[i];
+      notes.append(py::str(note.argument ? std::string(note.argument) + " " + note.text : note.text));
+    }
+    return py::make_tuple(record.operation, kernels().rung, text(record.kernel, record.operation),
+                          text(record.plan, "rows"), record.threads, record.workspace_bytes, py::tuple(notes));
+  });
   module.def("build_info", [] {
     py::dict info;
     info["compiler"] = ATTNLIB_COMPILER;

@@ -9,6 +9,7 @@ namespace {
 // Neither converts: the operation gathers rows that are not contiguous by itself.
 
 py::object run_softmax(const py::object& x_object, int axis, const py::object& mask_object, const py::object& out) {
+  begin_call("softmax");
   const FloatArray x = required_array(x_object, "softmax", "x");
   const BoolArray mask(mask_object, "softmax", "mask");
   check_softmax("softmax", x.view(), axis, mask.optional());
@@ -18,6 +19,7 @@ py::object run_softmax(const py::object& x_object, int axis, const py::object& m
 }
 
 py::object run_log_softmax(const py::object& x_object, int axis, const py::object& out) {
+  begin_call("log_softmax");
   const FloatArray x = required_array(x_object, "log_softmax", "x");
   check_softmax("log_softmax", x.view(), axis, nullptr);
   Output output(out, "log_softmax", x.view().shape, x.dtype(), {&x}, true);

@@ -136,13 +136,13 @@ def pack_weight(
 
     Notes
     -----
-    An int8 weight errs by at most half its scale, ``max(abs(row / balance)) * balance / 254``; the balance evens
-    out how large the columns are (the input's columns are multiplied by it). An int4 weight errs by about
-    ``(max - min) / 30`` of its group; one huge value makes the error of its whole row (group) large, rows and
-    groups of zeros stay zero. Sums of int8 products are exact integers, so that results have the same bits on
-    every instruction set (up to a transcendental activation). A row of the input that holds NaN or an
-    infinity gives a row of NaN, and reaches no other row. Input values of a row (int4: of a group) that are
-    less than 1/510 (int4: 1/254) of its range count as zero; the range of int8 leaves out the two largest
+    An int8 weight errs by at most half its scale, ``max(abs(row / balance)) * balance / 254``; the balance
+    evens out how large the columns are (the input's columns are multiplied by it). An int4 weight errs by
+    about ``(max - min) / 30`` of its group; one huge value makes the error of its whole row (group) large,
+    rows and groups of zeros stay zero. Sums of int8 products are exact integers, so that results have the
+    same bits on every instruction set (up to a transcendental activation). A row of the input that holds NaN
+    or an infinity gives a row of NaN, and reaches no other row. Input values of a row (int4: of a group) that
+    are less than 1/510 (int4: 1/254) of its range count as zero; the range of int8 leaves out the two largest
     values where they stretch it by a quarter or more, which are then multiplied on their own.
 
     Examples

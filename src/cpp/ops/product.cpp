@@ -6,6 +6,7 @@
 #include "attnlib/tensor_view.hpp"
 #include "isa/dispatch.hpp"
 #include "ops/panels.hpp"
+#include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
@@ -46,6 +47,8 @@ class Left {
       stride_ = p.a_stride;
       return;
     }
+    if (!quantised && as_it_is)
+      dispatch_record().add_note(nullptr, "rows copied: their length or distance is odd, and this kernel takes pairs");
     stride_ = padded;
     groups_ = groups;
     staged_.emplace(p.rows * padded * element_size_);
@@ -166,6 +169,13 @@ void run_packing(const Product& p, ProductKind kind, int threads) {
   }
 }
 
+const char* name_of(ProductKind kind) {
+  constexpr const char* names[] = {
+      "float32",          "float64",         "float16 widened", "bfloat16 widened", "bfloat16 dot product",
+      "int8 dot product", "int4 dot product"};
+  return names[index_of(kind)];
+}
+
 // A row-major b of the compute type and few rows: nothing is packed.
 bool is_row_major(const Product& p) {
   return p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
@@ -202,30 +212,40 @@ double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
   if (threads == 0) threads = threads_for(product_nanoseconds(p.rows, p.columns, p.depth));
+  DispatchRecord& record = dispatch_record();
   const bool dot = p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
   if (p.packed != nullptr) {
     ProductKind kind = kind_of(p.packed->format());
     if (dot && kind == ProductKind::bfloat16) kind = ProductKind::bfloat16_dot;
+    record.kernel = name_of(kind);
+    record.plan = "packed weight";
     const Left left(p, kind, p.packed->group_size(), threads);
     run_blocks(p, left, packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size()), threads);
     return;
   }
   if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {
+    record.kernel = name_of(p.dtype == DType::float64 ? ProductKind::float64 : ProductKind::float32);
+    record.plan = "few rows, the matrix read row by row";
     run_row_major(p, threads);
     return;
   }
   const ProductKind kind = dot                         ? ProductKind::bfloat16_dot
                            : p.dtype == DType::float64 ? ProductKind::float64
                                                        : ProductKind::float32;
+  record.kernel = name_of(kind);
+  if (p.dtype == DType::bfloat16 && !dot)
+    record.add_note(nullptr, "widened to float32: no dot product of bfloat16 on this instruction set");
   // A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
   // on every rung. It pays for few rows, and for a b that the level-1 cache holds as it is.
   const bool small = p.depth * p.b_depth_stride * dtype_size(p.dtype) <= 16384 && p.b_depth_stride == p.columns;
   if (is_row_major(p) && (p.rows < rows_worth_packing || small) && p.columns % 16 == 0) {
+    record.plan = "the matrix read in place";
     const Left left(p, kind, 1, threads);
     const std::int64_t width = panel_width_of(kind);
     run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
     return;
   }
+  record.plan = "the matrix packed on the way (a PackedWeight saves that)";
   run_packing(p, kind, threads);
 }
 

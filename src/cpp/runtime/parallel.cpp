@@ -11,6 +11,8 @@
 #include <fstream>
 #include <string>
 
+#include "runtime/dispatch_record.hpp"
+
 namespace attnlib {
 namespace {
 
@@ -75,6 +77,7 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     for (std::int64_t task = 0; task < count; ++task) body(context, task);
     return;
   }
+  dispatch_record().threads = std::max(dispatch_record().threads, used);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
   for (std::int64_t task = 0; task < count; ++task) body(context, task);
 }

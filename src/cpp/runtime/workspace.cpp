@@ -1,5 +1,9 @@
 #include "runtime/workspace.hpp"
 
+#include <algorithm>
+
+#include "runtime/dispatch_record.hpp"
+
 namespace attnlib {
 namespace {
 
@@ -15,6 +19,11 @@ struct ThreadStack {
 
 thread_local ThreadStack thread_stack;
 
+void record(std::size_t bytes) {
+  DispatchRecord& call = dispatch_record();
+  call.workspace_bytes = std::max(call.workspace_bytes, static_cast<std::int64_t>(bytes));
+}
+
 }  // namespace
 
 Scratch::Scratch(std::int64_t bytes)
@@ -23,11 +32,13 @@ Scratch::Scratch(std::int64_t bytes)
   if (bytes_ > stack_bytes - stack.used) {
     own_ = allocate(bytes_);
     data_ = own_.get();
+    record(stack.used + bytes_);
     return;
   }
   if (!stack.memory) stack.memory = allocate(stack_bytes);
   data_ = stack.memory.get() + stack.used;
   stack.used += bytes_;
+  record(stack.used);
 }
 
 Scratch::~Scratch() {
