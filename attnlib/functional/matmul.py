@@ -153,7 +153,7 @@ def pack_weight(
     ((4, 3), 'bfloat16')
     >>> al.linear(np.ones((1, 3), np.float32), packed)
     array([[3., 3., 3., 3.]], dtype=float32)
-    >>> al.pack_weight(np.array([[0.5, -1.27], [-0.5, 1.27]]), dtype="int8").unpack()
+    >>> al.pack_weight(np.array([[0.5, -1.27], [-0.5, 1.27]]), dtype="int8").unpack().round(2)
     array([[ 0.5 , -1.27],
            [-0.5 ,  1.27]], dtype=float32)
     """
