@@ -10,6 +10,7 @@ with the error that remains before rounding; then the tables of simd/tables.hpp,
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from mpmath import mp
@@ -98,8 +99,9 @@ def literal(value: mp.mpf) -> str:
 def print_tables() -> None:
     """Print what stands in simd/tables.hpp."""
     powers = [mp.mpf(2) ** (mp.mpf(j) / LANES) for j in range(LANES)]
-    entries = ", ".join(map(literal, powers))
-    print(f"alignas(64) inline constexpr float powers_of_two[{LANES}] = {{{entries}}};")
+    lost = [power - mp.mpf(struct.unpack("f", struct.pack("f", power))[0]) for power in powers]
+    for name, values in (("powers_of_two", powers), ("powers_of_two_lost", lost)):
+        print(f"alignas(64) inline constexpr float {name}[{LANES}] = {{{', '.join(map(literal, values))}}};")
     for name, first, degree in (("near_tail", 0, 6), ("far_tail", LANES, 8)):
         segments = [tail_segment(mp.mpf(first + j) / 4, degree) for j in range(LANES)]
         print(f"alignas(64) inline constexpr float {name}[{degree + 1}][{LANES}] = {{")

@@ -99,6 +99,24 @@ def test_residual_in_place(dtype: np.dtype[Any], rng: np.random.Generator) -> No
 
 
 @by_dtype
+@pytest.mark.parametrize("rows", [1, 3])
+def test_long_rows(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Rows that several threads share have the bits that one thread gives them."""
+    x, residual = normal(rng, (rows, 50257), dtype), normal(rng, (rows, 50257), dtype)
+    weight = normal(rng, (50257,), dtype)
+    with al.num_threads(1):
+        alone = [check_layer(x, weight, weight), check_layer(x, residual=residual), check_rms(x, weight)]
+    for threads in (2, 3):
+        with al.num_threads(threads):
+            shared = [
+                al.layer_norm(x, weight, weight),
+                al.layer_norm(x, residual=residual),
+                al.rms_norm(x, weight, eps=1e-5),
+            ]
+        assert [result.tobytes() for result in shared] == [result.tobytes() for result in alone]
+
+
+@by_dtype
 @pytest.mark.parametrize("dirt", [np.nan, np.inf, -np.inf])
 def test_dirt_stays_in_its_row(dirt: float, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     x = normal(rng, (6, 37), dtype)

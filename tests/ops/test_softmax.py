@@ -118,6 +118,23 @@ def test_nan_stays_in_its_row(dtype: np.dtype[Any], rng: np.random.Generator) ->
 
 
 @by_dtype
+@pytest.mark.parametrize("rows", [1, 3])
+def test_long_rows(rows: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """Rows that several threads share have the bits that one thread gives them."""
+    x = normal(rng, (rows, 50257), dtype, 3.0)
+    x[0, 40000] = -np.inf
+    masks = (None, rng.random((rows, 50257)) < 0.5, np.arange(rows)[:, None] != 0)
+    with al.num_threads(1):
+        alone = [check(x, -1, mask) for mask in masks] + [check_log(x)]
+    for threads in (2, 3):
+        with al.num_threads(threads):
+            shared = [al.softmax(x, mask=mask) for mask in masks] + [al.log_softmax(x)]
+        assert [result.tobytes() for result in shared] == [result.tobytes() for result in alone]
+    with al.num_threads(2):
+        assert al.softmax(x, out=x).tobytes() == alone[0].tobytes()
+
+
+@by_dtype
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (2, 0, 3)], ids=str)
 def test_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     for axis in range(len(shape)):

@@ -8,9 +8,9 @@
 // and bfloat16 rows to float32, which are rounded once, at the end, and puts -inf where the mask is false. Short rows
 // go through the passes in groups, long ones are summed in parts (kernels/row_parts.hpp).
 //
-// Error: e^x is within 1.1 ULP (1.4 without FMA), the sum of n terms runs in 4 * lanes chains a part, so that a result
-// is within (4 + min(n, row_part) / (4 * lanes) + n / row_part) eps of its value, relatively; x_i - m adds
-// eps |x_i - m|.
+// Error: e^x is computed as 2^(x log2 e), within 1.5 ULP; the sum of n terms runs in 4 * lanes chains a part, so that a
+// result is within (4 + min(n, row_part) / (4 * lanes) + n / row_part) eps of its value, relatively; x_i - m adds eps
+// |x_i - m|.
 //
 // A row whose elements are all masked or -inf gives zeros. NaN, and +inf as in NumPy, make their row NaN.
 #pragma once

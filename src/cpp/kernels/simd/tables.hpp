@@ -4,10 +4,26 @@
 
 namespace attnlib::ATTNLIB_ISA {
 
-// 2^(j / 16).
+// 2^(j / 16), and what its rounding lost.
 alignas(64) inline constexpr float powers_of_two[16] = {
     1.0f,        1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f, 1.29683955f, 1.35425555f,
     1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+alignas(64) inline constexpr float powers_of_two_lost[16] = {0.0f,
+                                                             4.83347014e-08f,
+                                                             -1.30775402e-08f,
+                                                             5.38622214e-08f,
+                                                             3.79763539e-08f,
+                                                             4.49683815e-08f,
+                                                             -4.01899938e-08f,
+                                                             -1.0123349e-08f,
+                                                             2.42032342e-08f,
+                                                             -4.5008987e-08f,
+                                                             8.07090469e-09f,
+                                                             9.8362172e-09f,
+                                                             -2.47553273e-08f,
+                                                             -9.23577034e-09f,
+                                                             -1.12392781e-08f,
+                                                             9.84532845e-09f};
 
 // Phi(-(j / 4 + d)), the upper tail of the standard normal distribution, as polynomials in d, |d| <= 1/8: row p holds
 // the coefficients of d^p. Relative error before rounding 2^-28 at most.
