@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models import folders
 from processes import RunPython
 
 import attnlib
@@ -160,6 +161,15 @@ def test_sentences_are_the_same_in_each_run() -> None:
     found = texts.sentences(50)
     assert found == texts.sentences(50)
     assert len(set(found)) == 50
+
+
+def test_rows_of_tokens(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    folder = folders.make(tmp_path / "model").write()
+    found = texts.token_rows(folder, 3, 16)
+    assert found.shape == (3, 16)
+    assert len(set(found[:, 0])) == len(set(found[:, -1])) == 1
+    np.testing.assert_array_equal(found, texts.token_rows(folder, 3, 16))
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,18 @@ import random
 import re
 from pathlib import Path
 
-__all__ = ["model_folder", "sentences", "use_model"]
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlib.models.extras import require
+
+__all__ = ["model_folder", "sentences", "token_rows", "use_model"]
 
 _VARIABLE = "ATTNLIB_TEST_MODELS"
 _MODEL = "all-MiniLM-L6-v2"
+
+# Texts that are tokenised for `token_rows`: some thousand tokens.
+_TOKEN_TEXTS = 500
 
 
 def use_model(folder: Path) -> None:
@@ -55,6 +63,22 @@ def sentences(count: int) -> list[str]:
     texts = chooser.sample(long, whole) + chooser.sample(single, count - whole)
     chooser.shuffle(texts)
     return texts
+
+
+def token_rows(folder: Path, rows: int, length: int) -> NDArray[np.int64]:
+    """Return real sentences as rows of tokens of equal number, between a model's first and last token.
+
+    Random words would do for the time, but not for the accuracy of int8, to which they are harder.
+    """
+    tokenizer = require("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    first, last = tokenizer.encode("").ids
+    texts = tokenizer.encode_batch(sentences(_TOKEN_TEXTS), add_special_tokens=False)
+    tokens = np.array([token for text in texts for token in text.ids], np.int64)
+    result = np.resize(tokens, (rows, length))
+    result[:, 0], result[:, -1] = first, last
+    return result
 
 
 def _docstrings(path: Path) -> list[str]:

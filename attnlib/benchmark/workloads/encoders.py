@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnlib.benchmark.texts import model_folder, sentences
+from attnlib.benchmark.texts import model_folder, sentences, token_rows
 from attnlib.benchmark.workload import Array, Inputs, Target, Workload
 from attnlib.benchmark.workloads.arrays import normal
 
 __all__ = ["ENCODER", "ENCODING", "MODEL"]
 
 _MODEL = "all-MiniLM-L6-v2"
-_VOCABULARY = 30522
 _LAYERS, _SIZE, _INNER = 6, 384, 1536
 
 
@@ -58,10 +57,11 @@ def encoder_layer(
 
 
 def model(batch: int, tokens: int, precision: str, targets: tuple[Target, ...]) -> Workload:
-    """Random words of equal number through the whole model, to one vector a text."""
+    """Texts of equally many tokens through the whole model, to one vector each."""
 
-    def make(rng: np.random.Generator) -> Inputs:
-        return model_folder(), rng.integers(1000, _VOCABULARY, (batch, tokens))
+    def make(_: np.random.Generator) -> Inputs:
+        folder = model_folder()
+        return folder, token_rows(folder, batch, tokens)
 
     return Workload(
         case=f"{_MODEL} {batch}x{tokens} tokens",
