@@ -44,6 +44,7 @@ struct Decoding {
   C* joined;        // a partial result over all chunks so far
   C* latest;        // and one of the latest chunk
 
+  static constexpr int blocks_ahead = 4;
   static constexpr std::int64_t line = 64 / sizeof(C);
   static constexpr std::int64_t whole_lines(std::int64_t elements) { return (elements + line - 1) / line * line; }
   static constexpr std::int64_t scratch_elements(std::int64_t rows, std::int64_t head_size, std::int64_t value_size) {
@@ -115,12 +116,12 @@ struct Decoding {
     }
   }
 
-  // The rows that are fetched while this block is computed.
+  // The rows that are fetched while this block is computed, a few blocks ahead: memory takes longer than one.
   void point_ahead(const T* rows_of_chunk, std::int64_t stride, const Range& range, int block,
                    const T** pointers) const {
     const std::int64_t last = highest - 1 - range.begin;
     for (int i = 0; i < block_keys<C>; ++i) {
-      const std::int64_t key = block + i + 2 * block_keys<C>;
+      const std::int64_t key = block + i + blocks_ahead * block_keys<C>;
       pointers[i] = rows_of_chunk + (key < last ? key : last) * stride;
     }
   }

@@ -37,8 +37,7 @@ MaskCover mask_cover(const AttentionTask& task, const Tile<C>& tile, std::int64_
 }
 
 // Soft cap, bias, ALiBi and removal, on the scores of the given keys of the block, in place; the mask only where it
-// removes some of them. Returns the keys from the
-// first to the last that some row of the tile still sees.
+// removes some of them. Returns the keys, or none of them if no row of the tile sees one.
 template <class T, class C = compute_type<T>>
 KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int64_t block_begin, const KeyRange& given,
                        MaskCover cover, const Workspace<C>& workspace) {
@@ -85,9 +84,8 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
     position[row / lanes<C>][row % lanes<C>] = static_cast<C>(task.query_offset + tile.query_of[row] - first);
   }
 
-  KeyRange range{count, 0, true};
+  mask_vec<C> seen_by_any{}, removed{};
   for (int key = 0; key < count; ++key) {
-    mask_vec<C> seen_by_any{};
 #pragma GCC unroll 2
     for (int v = 0; v < tile_vectors; ++v) {
       C* place = scores + key * tile_rows<C> + v * lanes<C>;
@@ -99,12 +97,10 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
       const vec<C> distance = position[v] - broadcast<C>(static_cast<C>(key));
       store(place, modify_score<C>(task, load(place), bias, slope[v], distance, seen));
       seen_by_any = seen_by_any | seen;
+      removed = removed | ~seen;
     }
-    if (!any<C>(seen_by_any)) continue;
-    if (range.first > key) range.first = key;
-    range.last = key + 1;
   }
-  return {given.first + range.first, given.first + range.last, true};
+  return any<C>(seen_by_any) ? KeyRange{given.first, given.last, any<C>(removed)} : KeyRange{0, 0, true};
 }
 
 // scores -> weights, in place (of the keys from range.first on, or of the pairs of keys that hold them): new maximum,
