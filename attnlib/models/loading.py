@@ -45,8 +45,9 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
         DistilBERT or MPNet model. Pooling, normalisation and the maximum length are those of its own files;
         a folder without ``modules.json`` is pooled by the mean and not normalised.
     dtype
-        What to compute in: ``"float32"`` (default), ``"bfloat16"``, or any other that `nn.Module.to` takes.
-        The vectors are float32 all the same.
+        What to compute in: ``"float32"`` (default), ``"bfloat16"``, or any other that `nn.Module.to` takes:
+        ``"int8"`` quantises the weights of products and, row by row, what is multiplied with them. The
+        vectors are float32 all the same.
 
     Returns
     -------
