@@ -39,8 +39,18 @@ py::dtype stored_dtype(const PackedWeight& weight) {
 // The format called `object`, or the weight's own dtype for None.
 WeightFormat format_from(const py::object& object, DType own) {
   if (object.is_none()) return static_cast<WeightFormat>(own);
+  // A dtype, or its name; NumPy knows "int4" only once ml_dtypes has told it.
+  std::string name;
+  if (py::isinstance<py::str>(object)) {
+    name = object.cast<std::string>();
+  } else {
+    try {
+      name = py::str(py::dtype::from_args(object).attr("name"));
+    } catch (const py::error_already_set&) {  // no dtype at all: dtype_from says so
+    }
+  }
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
-    if (py::isinstance<py::str>(object) && object.cast<std::string>() == format_name(format)) return format;
+    if (name == format_name(format)) return format;
   return static_cast<WeightFormat>(dtype_from(object, "pack_weight"));
 }
 
@@ -131,6 +141,17 @@ std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object,
   return packed;
 }
 
+// Rows of the weight as a weight of their own, with the numbers that they have here.
+std::shared_ptr<PackedWeight> rows(const PackedWeight& self, std::int64_t start, std::int64_t stop) {
+  if (start < 0 || stop < start || stop > self.out_features())
+    throw std::invalid_argument("PackedWeight.rows: 0 <= start <= stop <= " + std::to_string(self.out_features()) +
+                                " must hold, got " + std::to_string(start) + " and " + std::to_string(stop));
+  if (self.is_quantized()) return std::make_shared<PackedWeight>(self.quantized().rows(start, stop));
+  const py::array whole = unpack(self);
+  FloatArray part(whole[py::slice(start, stop, 1)], "PackedWeight.rows", "weight");
+  return std::make_shared<PackedWeight>(part.view(), self.format());
+}
+
 template <class Element>
 py::array_t<Element> copied(const std::unique_ptr<Element[]>& values, std::initializer_list<py::ssize_t> shape) {
   return py::array_t<Element>(shape, values.get());
@@ -190,6 +211,8 @@ void register_matmul(py::module_& module) {
       .def_property_readonly("dtype", &stored_dtype, "The dtype that the weight is stored in.")
       .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
       .def("unpack", &unpack, "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
+      .def("rows", &rows, py::arg("start"), py::arg("stop"),
+           "Rows start..stop - 1 as a weight of their own: the same stored numbers, so the same results.")
       .def("__repr__",
            [](const PackedWeight& self) {
              return "PackedWeight(shape=(" + std::to_string(self.out_features()) + ", " +

@@ -40,11 +40,14 @@ class InProjectionParameter(Parameter[tuple[PackedWeight, ...]]):
     def cut(self, pieces: int) -> tuple[PackedWeight, ...]:
         """Return the weights in at least 1 piece (all), 2 (query; key and value) or 3 (one each)."""
         if len(self.value) < pieces:
-            rows = self.shape[0] // 3
-            whole = self.array()
-            dtype = self.value[0].dtype
-            edges = [0, rows, 3 * rows] if pieces == 2 else [0, rows, 2 * rows, 3 * rows]
-            self._held = tuple(pack_weight(whole[start:stop], dtype=dtype) for start, stop in pairwise(edges))
+            size = self.shape[0] // 3
+            third = len(self.value) == 2  # the keys and values are apart from the queries already
+            whole = self.value[-1]
+            edges = [0, size, 2 * size] if third else [0, size, 3 * size]
+            if pieces == 3 and not third:
+                edges.insert(2, 2 * size)
+            cut = tuple(whole.rows(start, stop) for start, stop in pairwise(edges))
+            self._held = (self.value[0], *cut) if third else cut
         return self.value
 
     def array(self) -> NDArray[Any]:

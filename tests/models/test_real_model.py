@@ -93,6 +93,16 @@ def test_bfloat16_is_near(minilm: Path, vectors: Any, sentences: list[str]) -> N
     assert (found.astype(np.float64) * vectors).sum(axis=1).min() > 0.999
 
 
+def test_int8_is_near(minilm: Path, vectors: Any, sentences: list[str]) -> None:
+    """And its bits move as little as those of float32."""
+    encoder = models.load(minilm, dtype="int8")
+    found = encoder.encode(sentences)
+    assert found.dtype == np.float32
+    assert (found.astype(np.float64) * vectors).sum(axis=1).min() >= 0.999
+    with attnlib.num_threads(1):
+        np.testing.assert_array_equal(encoder.encode(sentences[:50], batch_tokens=100), found[:50])
+
+
 def test_the_command_line(minilm: Path, vectors: Any, sentences: list[str], tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(sentences))
     output = tmp_path / "vectors.npy"

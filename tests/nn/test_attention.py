@@ -63,8 +63,9 @@ def test_cross_attention(
         assert_close(layer(query, key, key), wanted)
 
 
-def test_cutting_the_projection_moves_no_bits(rng: np.random.Generator) -> None:
-    layer = nn.MultiheadAttention(16, 4, rng=rng)
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "int8", "int4"])
+def test_cutting_the_projection_moves_no_bits(stored: str, rng: np.random.Generator) -> None:
+    layer = nn.MultiheadAttention(16, 4, rng=rng).to(stored)
     state = layer.state_dict()
     x = rng.standard_normal((2, 7, 16)).astype(np.float32)
     fused = layer(x)

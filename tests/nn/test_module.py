@@ -109,6 +109,35 @@ def test_to_converts_now_and_what_is_loaded_later(dtype: str | type, rng: np.ran
     np.testing.assert_array_equal(layer(x), late(x))
 
 
+@pytest.mark.parametrize("stored", ["int8", "int4"])
+def test_quantised_layers(stored: str, rng: np.random.Generator) -> None:
+    """Weights of products are quantised, the rest stays; results are near, and of the input's dtype."""
+    layer = nn.TransformerEncoderLayer(64, 4, 128, activation="gelu", rng=rng)
+    x = rng.standard_normal((2, 9, 64)).astype(np.float32)
+    expected, state = layer(x), layer.state_dict()
+    assert layer.to(stored) is layer
+    found = layer(x)
+    assert found.dtype == np.float32
+    # After the norm an element is of size 1; eight bits leave a hundredth, four a tenth.
+    error = np.sqrt(np.mean((found - expected) ** 2))
+    assert 0 < error <= (0.02 if stored == "int8" else 0.2)
+    for name, array in layer.state_dict().items():
+        assert array.dtype == np.float32
+        if name.endswith("weight") and not name.startswith("norm"):
+            assert (
+                0
+                < np.abs(array - state[name]).max()
+                <= np.abs(state[name]).max() * (0.02 if stored == "int8" else 0.1)
+            )
+        else:
+            np.testing.assert_array_equal(array, state[name])
+    late = nn.TransformerEncoderLayer(64, 4, 128, activation="gelu").to(stored)
+    late.load_state_dict(state)
+    np.testing.assert_array_equal(late(x), found)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(layer))(x), found)
+    assert np.isfinite(layer.to("float32")(x)).all()
+
+
 def test_to_refuses_unknown_dtypes_and_leaves_the_layer_alone() -> None:
     layer = nn.Linear(3, 2)
     before = layer.state_dict()

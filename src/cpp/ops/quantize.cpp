@@ -11,6 +11,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "attnlib/matmul.hpp"
@@ -94,6 +95,23 @@ void quantize_group_int4(const float* group, std::int64_t size, float& scale, fl
 
 std::int64_t PackedWeight::Quantized::groups() const {
   return format == WeightFormat::int8 ? 1 : (in_features + group_size - 1) / group_size;
+}
+
+PackedWeight::Quantized PackedWeight::Quantized::rows(std::int64_t start, std::int64_t stop) const {
+  Quantized part{format, stop - start, in_features, group_size, {}, {}, {}, {}};
+  const auto copied = [](const auto& values, std::int64_t first, std::int64_t last) {
+    using Array = std::remove_cvref_t<decltype(values)>;
+    if (!values) return Array{};
+    auto copy = std::make_unique<typename Array::element_type[]>(
+        static_cast<std::size_t>(std::max<std::int64_t>(last - first, 1)));
+    std::copy(values.get() + first, values.get() + last, copy.get());
+    return copy;
+  };
+  part.codes = copied(codes, start * in_features, stop * in_features);
+  part.scales = copied(scales, start * groups(), stop * groups());
+  part.minima = copied(minima, start * groups(), stop * groups());
+  part.balance = copied(balance, 0, in_features);
+  return part;
 }
 
 PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, std::int64_t group_size) {

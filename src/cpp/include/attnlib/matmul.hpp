@@ -32,6 +32,7 @@ class PackedWeight {
     std::unique_ptr<float[]> minima;        // int4: (out_features, groups)
     std::unique_ptr<float[]> balance;       // int8: (in_features,)
     std::int64_t groups() const;
+    Quantized rows(std::int64_t start, std::int64_t stop) const;
   };
   explicit PackedWeight(const Quantized& weight);
 
