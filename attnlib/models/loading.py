@@ -15,6 +15,7 @@ from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
 from attnlib.models.tokenizer import Tokenizer
 from attnlib.models.weights import load_weights
+from attnlib.nn.module import is_quantised
 
 __all__ = ["load"]
 
@@ -46,8 +47,8 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
         a folder without ``modules.json`` is pooled by the mean and not normalised.
     dtype
         What to compute in: ``"float32"`` (default), ``"bfloat16"``, or any other that `nn.Module.to` takes:
-        ``"int8"`` quantises the weights of products and, row by row, what is multiplied with them. The
-        vectors are float32 all the same.
+        ``"int8"`` quantises the weights of products and, row by row, what is multiplied with them, and keeps
+        the rest in bfloat16. The vectors are float32 all the same.
 
     Returns
     -------
@@ -89,9 +90,9 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
     weights = SafetensorsFile(place / "model.safetensors")
 
     # Nothing is loaded yet: this says what to convert to on the way in. First the dtype of everything, since
-    # quantised formats leave biases and norms as they are.
+    # quantised formats leave biases and norms as they are; between products of 8 bits, bfloat16 holds enough.
     model = model_class(config)
-    model.to("float32")
+    model.to("bfloat16" if is_quantised(dtype) else "float32")
     model.to(dtype)
     load_weights(model, weights, names)
     return SentenceEncoder(

@@ -28,6 +28,12 @@ _FLOATS = frozenset(np.dtype(d) for d in (np.float16, np.float32, np.float64, ml
 # Formats that exist only as packed weights: biases, norms and embeddings stay as they are beside them.
 _QUANTISED = frozenset({"int8", "int4"})
 
+
+def is_quantised(dtype: DTypeLike) -> bool:
+    """Return whether `dtype` is one of the formats that exist only as packed weights."""
+    return isinstance(dtype, str) and dtype in _QUANTISED or getattr(dtype, "name", None) in _QUANTISED
+
+
 Held = TypeVar("Held")
 Self = TypeVar("Self", bound="Module")
 
@@ -131,7 +137,7 @@ class ArrayParameter(Parameter[NDArray[Any]]):
 
     def convert(self, dtype: str) -> None:
         """Fix the dtype; the quantised formats concern packed weights alone and change nothing here."""
-        if dtype not in _QUANTISED:
+        if not is_quantised(dtype):
             super().convert(dtype)
 
     def _prepare(self, array: NDArray[Any]) -> NDArray[Any]:

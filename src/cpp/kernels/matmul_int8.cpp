@@ -140,6 +140,7 @@ void stage_int8(const MatmulRows* arguments) noexcept {
       const vec<float> excess = code_of(x) - code;
       for (int lane = 0; lane < count; ++lane) {
         if (beyond[lane] == 0 || found == RowOutliers::most) continue;
+        if (excess[lane] == 0.0f) continue;
         outliers.index[found] = static_cast<std::int32_t>(i + lane);
         outliers.excess[found++] = static_cast<std::int32_t>(excess[lane]);
       }
@@ -147,24 +148,36 @@ void stage_int8(const MatmulRows* arguments) noexcept {
   }
 }
 
+// What the codes of a row that exceed 8 bits add to the sums of a register of columns: excess times weight k of each.
+ATTNLIB_INLINE i32v add_outliers(i32v sum, const RowOutliers& outliers, const std::uint32_t* panel) {
+  for (int i = 0; i < RowOutliers::most; ++i) {
+    if (outliers.excess[i] == 0) continue;
+    const int k = outliers.index[i];
+    const u32v units = load_pairs(panel + k / 4 * std::int64_t{panel_width<float>});
+    const i32v weights = bit_cast<i32v>(units << (24 - 8 * (k % 4))) >> 24;
+    sum += weights * broadcast_integer<float>(outliers.excess[i]);
+  }
+  return sum;
+}
+
 template <class T>
 void multiply_int8(const MatmulBlock* arguments) noexcept {
   const MatmulBlock& block = *arguments;
-  const std::uint32_t* panels = static_cast<const std::uint32_t*>(block.panels);
   multiply_block<T, Int8Product, false>(
-      block, [&](const std::int32_t* sums, std::int64_t row, std::int64_t column) __attribute__((always_inline)) {
-        i32v sum = load_integers(sums) -
-                   load_integers(block.column_sums + column) * broadcast_integer<float>(block.row_offsets[row]);
+      block, [&](std::int64_t row, std::int64_t column) __attribute__((always_inline)) {
+        const i32v offset = broadcast_integer<float>(block.row_offsets[row]);
+        const vec<float> row_scale = broadcast<float>(block.row_scales[row]);
         const RowOutliers& outliers = block.row_outliers[row];
-        for (int i = 0; i < RowOutliers::most; ++i) {
-          if (outliers.excess[i] == 0) continue;
-          const std::int64_t k = outliers.index[i];
-          const u32v units = load_pairs(panels + column / panel_width<float> * block.panel_stride +
-                                        k / 4 * panel_width<float> + column % panel_width<float>);
-          const i32v weights = bit_cast<i32v>(units << (24 - 8 * static_cast<int>(k % 4))) >> 24;
-          sum += weights * broadcast_integer<float>(outliers.excess[i]);
-        }
-        return to_float(sum) * (load(block.column_scales + column) * broadcast<float>(block.row_scales[row]));
+        const bool has_outliers = outliers.excess[0] != 0;
+        const std::uint32_t* panel =
+            static_cast<const std::uint32_t*>(block.panels) + column / panel_width<float> * block.panel_stride;
+        const std::int32_t* column_sums = block.column_sums + column;
+        const float* column_scales = block.column_scales + column;
+        return [=, &outliers](const std::int32_t* sums, int n) __attribute__((always_inline)) {
+          i32v sum = load_integers(sums) - load_integers(column_sums + n) * offset;
+          if (has_outliers) sum = add_outliers(sum, outliers, panel + n);
+          return to_float(sum) * (load(column_scales + n) * row_scale);
+        };
       });
 }
 

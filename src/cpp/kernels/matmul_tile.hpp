@@ -78,41 +78,63 @@ struct TileTable {
 template <class Arithmetic>
 constexpr TileTable<Arithmetic> tile_table;
 
-// out = act(value + bias) + residual for `count` lanes of row `row`, in the compute type until the store.
-template <class T, class C = compute_type<T>>
-ATTNLIB_INLINE void finish_lanes(const MatmulBlock& block, std::int64_t row, std::int64_t column, vec<C> value,
-                                 int count) {
-  const C* bias = static_cast<const C*>(block.bias);
-  T* out = static_cast<T*>(block.out) + row * block.out_stride + column;
-  const T* residual = static_cast<const T*>(block.residual) + row * block.residual_stride + column;
-  if (count == lanes<C>) {
-    if (bias != nullptr) value = value + load(bias + column);
-    value = activate<C>(block.activation, value);
-    if (block.residual != nullptr) value = value + load(residual);
-    store(out, value);
-  } else {
-    if (bias != nullptr) value = value + load_partial(bias + column, count);
-    value = activate<C>(block.activation, value);
-    if (block.residual != nullptr) value = value + load_partial(residual, count);
-    store_partial(out, value, count);
+// Accumulators of some rows and columns -> out = act(value + bias) + residual, in the compute type until the store.
+// `values_of(row, column)` gives a function that turns a register of accumulators, n columns further, into values.
+template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
+ATTNLIB_INLINE void finish_rows_with(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
+                                     std::int64_t column, int rows, int columns, ValuesOf values_of) {
+  const C* bias = block.bias == nullptr ? nullptr : static_cast<const C*>(block.bias) + column;
+  for (int r = 0; r < rows; ++r) {
+    const auto values = values_of(row + r, column);
+    T* out = static_cast<T*>(block.out) + (row + r) * block.out_stride + column;
+    const T* residual = block.residual == nullptr
+                            ? nullptr
+                            : static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
+    for (int n = 0; n < columns; n += lanes<C>) {
+      vec<C> value = values(tile + r * panel_width<C> + n, n);
+      const int count = columns - n;
+      if (count >= lanes<C>) {
+        if (bias != nullptr) value = value + load(bias + n);
+        value = activate<C>(kind, value);
+        if (residual != nullptr) value = value + load(residual + n);
+        store(out + n, value);
+      } else {
+        if (bias != nullptr) value = value + load_partial(bias + n, count);
+        value = activate<C>(kind, value);
+        if (residual != nullptr) value = value + load_partial(residual + n, count);
+        store_partial(out + n, value, count);
+      }
+    }
   }
 }
 
-// Accumulators of some rows and columns -> out. `value_of(sums, row, column)` turns a register of accumulators into
-// one of values.
-template <class T, class SumElement, class ValueOf, class C = compute_type<T>>
+template <class T, class SumElement, class ValuesOf>
 ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row, std::int64_t column,
-                                int rows, int columns, ValueOf value_of) {
-  for (int r = 0; r < rows; ++r)
-    for (int n = 0; n < columns; n += lanes<C>) {
-      const int count = columns - n < lanes<C> ? columns - n : lanes<C>;
-      finish_lanes<T>(block, row + r, column + n, value_of(tile + r * panel_width<C> + n, row + r, column + n), count);
-    }
+                                int rows, int columns, ValuesOf values_of) {
+  const auto finish = [&]<Activation kind>() __attribute__((always_inline)) {
+    finish_rows_with<T, kind>(block, tile, row, column, rows, columns, values_of);
+  };
+  switch (block.activation) {
+    case Activation::none:
+      return finish.template operator()<Activation::none>();
+    case Activation::relu:
+      return finish.template operator()<Activation::relu>();
+    case Activation::gelu:
+      return finish.template operator()<Activation::gelu>();
+    case Activation::gelu_tanh:
+      return finish.template operator()<Activation::gelu_tanh>();
+    case Activation::silu:
+      return finish.template operator()<Activation::silu>();
+    case Activation::tanh:
+      return finish.template operator()<Activation::tanh>();
+    case Activation::sigmoid:
+      return finish.template operator()<Activation::sigmoid>();
+  }
 }
 
-// All of a block. `value_of` as above; Direct: the accumulators are the values, and may go straight to out.
-template <class T, class Arithmetic, bool Direct, class ValueOf>
-ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValueOf value_of) {
+// All of a block. `values_of` as above; Direct: the accumulators are the values, and may go straight to out.
+template <class T, class Arithmetic, bool Direct, class ValuesOf>
+ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of) {
   using C = compute_type<T>;
   using SumElement = typename Arithmetic::SumElement;
   const auto* left = static_cast<const typename Arithmetic::Left*>(block.left);
@@ -153,7 +175,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValueOf value_of) {
         }
         SumElement* tile = sums + row * panel_width<C>;
         run(first, block.left_stride, units, block.depth_stride, end - begin, tile, panel_width<C>, chunk > 0);
-        if (chunk == chunks - 1) finish_rows<T>(block, tile, row, column, rows, columns, value_of);
+        if (chunk == chunks - 1) finish_rows<T>(block, tile, row, column, rows, columns, values_of);
         row += rows;
       }
       begin = end;

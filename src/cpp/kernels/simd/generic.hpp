@@ -78,6 +78,11 @@ ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) { return round_by_shift
 ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) { return round_by_shift<double>(x); }
 #endif
 
+// The low 16 bits of every lane of 32.
+ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
+  return __builtin_convertvector(lanes_of_32, u16half);
+}
+
 // float16 by integer arithmetic. Widening: shift exponent and mantissa into place and let a multiplication by 2^112
 // re-bias the exponent (it normalises subnormals too); inf and NaN get the exponent of all ones.
 ATTNLIB_INLINE vec<float> widen_float16(u16half half) {

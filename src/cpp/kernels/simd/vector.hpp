@@ -145,12 +145,15 @@ ATTNLIB_INLINE vec<float> widen_bfloat16(u16v bits) {
 
 // Round to nearest even; a NaN stays a (quiet) NaN instead of rounding to infinity.
 ATTNLIB_INLINE u16v narrow_bfloat16(vec<float> value) {
+#if defined(ATTNLIB_DOT_BFLOAT16)
+  // The instruction takes subnormal numbers for zero; where there are none it rounds as is done below.
+  if (!any_subnormal(value)) return convert_to_bfloat16(value);
+#endif
   const u32v bits = bit_cast<u32v>(value);
   const u32v rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const u32v quiet = (bits >> 16) | 0x40u;
   const auto is_nan = value != value;
-  return __builtin_convertvector(
-      bit_cast<u32v>(is_nan ? bit_cast<mask_vec<float>>(quiet) : bit_cast<mask_vec<float>>(rounded)), u16v);
+  return low_halves(bit_cast<u32v>(is_nan ? bit_cast<mask_vec<float>>(quiet) : bit_cast<mask_vec<float>>(rounded)));
 }
 
 ATTNLIB_INLINE vec<float> load(const float* source) { return load_same(source); }
@@ -221,8 +224,7 @@ ATTNLIB_INLINE mask_vec<C> load_flags(const bool* mask, int count) {
 
 // sum + first(a) first(b) + second(a) second(b), lane by lane. `ATTNLIB_DOT_BFLOAT16` is defined where one instruction
 // does it; that one takes subnormal numbers for zero and rounds once or twice in an order of its own.
-#if defined(__AVX512BF16__)
-#define ATTNLIB_DOT_BFLOAT16 1
+#if defined(ATTNLIB_DOT_BFLOAT16)
 ATTNLIB_INLINE vec<float> dot_pairs(vec<float> sum, u32v a, u32v b) {
   return _mm512_dpbf16_ps(sum, bit_cast<__m512bh>(a), bit_cast<__m512bh>(b));
 }

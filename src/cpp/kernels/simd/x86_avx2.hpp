@@ -32,6 +32,13 @@ ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
   return _mm256_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+// The low 16 bits of every lane of 32: packed within halves of the register, which are then put together.
+ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
+  const __m256i words = bit_cast<__m256i>(lanes_of_32 & 0xffffu);
+  const __m256i packed = _mm256_packus_epi32(words, words);
+  return bit_cast<u16half>(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+}
+
 ATTNLIB_INLINE vec<float> widen_float16(u16half bits) { return _mm256_cvtph_ps(bit_cast<__m128i>(bits)); }
 ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return bit_cast<u16half>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

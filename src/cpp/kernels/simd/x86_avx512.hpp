@@ -64,6 +64,18 @@ ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return bit_cast<u16half>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// The low 16 bits of every lane of 32.
+ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
+  return bit_cast<u16half>(_mm512_cvtepi32_epi16(bit_cast<__m512i>(lanes_of_32)));
+}
+
+#if defined(__AVX512BF16__)
+// Rounding to bfloat16 and dot products of its pairs are instructions.
+#define ATTNLIB_DOT_BFLOAT16 1
+ATTNLIB_INLINE bool any_subnormal(vec<float> value) { return _mm512_fpclass_ps_mask(value, 0x20) != 0; }
+ATTNLIB_INLINE u16half convert_to_bfloat16(vec<float> value) { return bit_cast<u16half>(_mm512_cvtneps_pbh(value)); }
+#endif
+
 ATTNLIB_INLINE unsigned first_mask(int count) { return (1u << count) - 1u; }
 
 ATTNLIB_INLINE vec<float> load_first(const float* source, int count) {
