@@ -31,7 +31,7 @@ _QUANTISED = frozenset({"int8", "int4"})
 
 def is_quantised(dtype: DTypeLike) -> bool:
     """Return whether `dtype` is one of the formats that exist only as packed weights."""
-    return isinstance(dtype, str) and dtype in _QUANTISED or getattr(dtype, "name", None) in _QUANTISED
+    return (isinstance(dtype, str) and dtype in _QUANTISED) or getattr(dtype, "name", None) in _QUANTISED
 
 
 Held = TypeVar("Held")
