@@ -22,8 +22,8 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
 // 2^-1080) down to -inf; NaN stays NaN.
 #if defined(ATTNLIB_SCALE_FLOORS)
 ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
-  constexpr float fit[] = {1.0f,        0x1.62e4b8p-1f, 0x1.ebdb90p-3f, 0x1.c920c4p-5f, 0x1.27498cp-7f,
-                           0x1.ea597cp-10f};  // on [0, 1)
+  constexpr float fit[] = {1.0f,           0x1.62e4b8p-1f, 0x1.ebdb90p-3f,
+                           0x1.c920c4p-5f, 0x1.27498cp-7f, 0x1.ea597cp-10f};  // on [0, 1)
   return scale_by_power(polynomial(fit, fraction(x)), x);
 }
 #else
