@@ -19,7 +19,7 @@ struct TileArithmetic {
   using Operand = vec<C>;                      // one register of rows, or one key's or value's element in every lane
   static constexpr int together = 1;           // elements along a reduction that one step takes
   static constexpr int rows = attention_rows;  // keys, or columns, whose accumulators a product keeps
-  static constexpr int key_block = 64;
+  static constexpr int key_block = 128;
   static constexpr bool scales_queries = true;  // else the scores are scaled
   static constexpr bool rounds_weights = false;
 
