@@ -93,8 +93,12 @@ def test_bfloat16_is_near(minilm: Path, vectors: Any, sentences: list[str]) -> N
     assert (found.astype(np.float64) * vectors).sum(axis=1).min() > 0.999
 
 
-def test_int8_is_near(minilm: Path, encoder: models.SentenceEncoder, vectors: Any, sentences: list[str]) -> None:
-    """Texts of a usual length are within 0.999, a few words less so; and bits move as little as in float32."""
+def test_int8_is_near(
+    minilm: Path, encoder: models.SentenceEncoder, vectors: Any, sentences: list[str]
+) -> None:
+def test_int8_is_near(
+    minilm: Path, encoder: models.SentenceEncoder, vectors: Any, sentences: list[str]
+) -> None:
     quantised = models.load(minilm, dtype="int8")
     found = quantised.encode(sentences)
     assert found.dtype == np.float32
