@@ -96,7 +96,7 @@ def test_bfloat16_is_near(minilm: Path, vectors: Any, sentences: list[str]) -> N
 def test_int8_is_near(
     minilm: Path, encoder: models.SentenceEncoder, vectors: Any, sentences: list[str]
 ) -> None:
-    """Texts of a usual length are within 0.999, a few words less so; and bits move as little as in float32."""
+    """Texts of a usual length are within 0.999, a few words less so; bits move as little as in float32."""
     quantised = models.load(minilm, dtype="int8")
     found = quantised.encode(sentences)
     assert found.dtype == np.float32
