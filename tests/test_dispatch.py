@@ -49,6 +49,20 @@ def test_kernels_of_packed_weights(stored: str) -> None:
     assert record.notes == ()
 
 
+def test_plans_of_attention() -> None:
+    cache, many = ones(1, 2, 300, 8), ones(1, 2, 100, 8)
+    for query, plan in ((ones(1, 4, 1, 8), "decoding"), (ones(1, 2, 100, 8), "tiles")):
+        al.attention(query, cache, cache)
+        record = al.last_dispatch()
+        assert record is not None
+        assert record.plan.startswith(plan)
+        assert record.kernel == "float32"
+    al.attention(many.astype(np.float16), cache.astype(np.float16), cache.astype(np.float16))
+    record = al.last_dispatch()
+    assert record is not None
+    assert record.kernel == "float16 widened"
+
+
 def test_slower_paths_are_told() -> None:
     x, weight = ones(30, 64), ones(48, 64)
     for call, note in (

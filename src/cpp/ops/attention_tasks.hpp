@@ -16,6 +16,7 @@
 
 #include "attnlib/attention.hpp"
 #include "isa/dispatch.hpp"
+#include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
@@ -155,6 +156,14 @@ class AttentionRun {
     while (tiles_per_task > 1 && all_tiles / tiles_per_task < 4 * threads_) tiles_per_task /= 2;
     rows_per_task_ = tiles_per_task * tile_rows_;
     splits_chunks_ = threads_ > 1 && decoded < 8 * threads_;
+
+    constexpr const char* kernel_names[] = {"float32", "float64", "float16 widened", "bfloat16 widened"};
+    const bool dot = call_.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
+    DispatchRecord& record = dispatch_record();
+    record.kernel = dot ? "bfloat16 dot product" : kernel_names[dtype_];
+    record.plan = decoded == 0     ? "tiles of queries"
+                  : all_tiles == 0 ? "decoding: few queries, keys in chunks"
+                                   : "decoding where queries are few, tiles of queries elsewhere";
   }
 
   void cut(std::int64_t n) {
