@@ -43,8 +43,8 @@ def texts(tmp_path: Path) -> Path:
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "error", "-m", "attnlib", *map(str, arguments)]
     pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-    # Away from the source tree, whose package is not the one to test; and with SIGINT as a terminal has it, which a
-    # shell's background job ignores.
+    # Away from the source tree, whose package is not the one to test; and with SIGINT as a terminal has it,
+    # which a shell's background job ignores.
     return subprocess.Popen(
         command,
         cwd=tempfile.gettempdir(),
