@@ -46,6 +46,7 @@ struct MatmulBlock {
   std::int64_t rows, columns, depth;  // depth in units
   const void* left;                   // rows of units
   std::int64_t left_stride;           // in units
+  std::int64_t rows_after;            // of left: those of the next block
   const void* panels;
   std::int64_t panel_stride, depth_stride;  // in units
   void* out;

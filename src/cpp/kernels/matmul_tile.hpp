@@ -132,6 +132,24 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
   }
 }
 
+// Fetches what the epilogue of a tile will write and add, while the tile is multiplied: out is rarely in a cache yet.
+// Always for a whole tile, so that the loops unroll: fetching past the end of an array does no harm.
+template <class T>
+ATTNLIB_INLINE void fetch_ends(const MatmulBlock& block, std::int64_t row, std::int64_t column, int rows) {
+  constexpr int line = 64 / sizeof(T);
+  const T* out = static_cast<const T*>(block.out) + row * block.out_stride + column;
+  const T* residual = static_cast<const T*>(block.residual) + row * block.residual_stride + column;
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int n = 0; n < panel_width<compute_type<T>>; n += line) {
+      __builtin_prefetch(out + n, 1);
+      if (block.residual != nullptr) __builtin_prefetch(residual + n);
+    }
+    out += block.out_stride;
+    residual += block.residual_stride;
+  }
+}
+
 // All of a block. `values_of` as above; Direct: the accumulators are the values, and may go straight to out.
 template <class T, class Arithmetic, bool Direct, class ValuesOf>
 ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of) {
@@ -147,7 +165,10 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
   const bool in_place = block.panel_stride == panel_width<C>;
   const std::int64_t panels = (block.columns + panel_width<C> - 1) / panel_width<C>;
-  std::int64_t column = 0;
+  // The rows that follow are fetched meanwhile, an equal part before each tile.
+  const auto* next_rows = reinterpret_cast<const char*>(left + block.rows * block.left_stride);
+  const std::int64_t next_bytes = block.rows_after * block.left_stride * std::int64_t{sizeof(*left)};
+  std::int64_t column = 0, tiles_begun = 0, fetched = 0;
   for (std::int64_t index = 0; index < panels; ++index) {
     const std::int64_t rest = block.columns - column;
     std::int64_t step = panel_width<C>;
@@ -165,6 +186,9 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         const TileFunction<Arithmetic> run = tile_table<Arithmetic>.tile[rows - 1][vectors - 1];
         const auto* first = left + row * block.left_stride + begin;
         const auto* units = panel + begin * block.depth_stride;
+        const std::int64_t fetch_to = next_bytes * ++tiles_begun / (tiles * panels * chunks);
+        for (; fetched < fetch_to; fetched += 64) __builtin_prefetch(next_rows + fetched, 0, 2);
+        if (chunk == chunks - 1) fetch_ends<T>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {
             run(first, block.left_stride, units, block.depth_stride, end - begin,

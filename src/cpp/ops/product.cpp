@@ -120,6 +120,7 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
     block.rows = std::min(block_rows, p.rows - row);
     block.columns = std::min(group * width, p.columns - column);
     block.depth = ceil_div(p.depth, unit_depth(panels.kind, group_size));
+    block.rows_after = std::min(block_rows, p.rows - row - block.rows);
     left.give(block, row);
     block.panels = panels.data + panel * panels.one_panel;
     block.panel_stride = panels.panel_stride;
