@@ -87,11 +87,16 @@ class Parameter(ABC, Generic[Held]):
         self, shape: tuple[int, ...], initialise: Initialiser, rng: np.random.Generator | None = None
     ) -> None:
         self.shape = shape
-        self._initialise = initialise
         self._dtype: str | None = None
         self._held: Held | None = None
+        self.draw_from(initialise, rng)
+
+    def draw_from(self, initialise: Initialiser, rng: np.random.Generator | None) -> None:
+        """Draw the value anew by `initialise`: from `rng` at once, or without it when it is next read."""
+        self._initialise = initialise
+        self._held = None
         if rng is not None:
-            self.store(initialise(rng, shape))
+            self.store(initialise(rng, self.shape))
 
     @property
     def value(self) -> Held:
