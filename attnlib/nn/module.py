@@ -206,7 +206,7 @@ class Module:
         """
         caller = f"{type(self).__name__}.load_state_dict"
         slots = dict(self.named_parameters())
-        arrays = {name: _as_float_array(caller, name, state[name]) for name in slots if name in state}
+        arrays = {name: as_float_array(caller, name, state[name]) for name in slots if name in state}
         complaints = []
         if missing := [repr(name) for name in slots if name not in arrays]:
             complaints.append("missing: " + ", ".join(missing))
@@ -254,7 +254,8 @@ class Module:
         return self
 
 
-def _as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return `value` as an array; raise unless it has one of attnlib's dtypes, naming caller and argument."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name!r} is a masked array; fill it first")
     array = np.asarray(value)
