@@ -139,22 +139,19 @@ def test_padded_and_alone_give_the_same_bits(
     tgt = rng.standard_normal((7, 40, 32)).astype(dtype)
     memory = rng.standard_normal((7, 300, 32)).astype(dtype)
     mask = random_mask(rng, 7, 1, 40, 300)
-    for options in ({}, {"memory_mask": mask}):
-        together = layer(
-            tgt, memory, causal=causal, tgt_lengths=lengths, memory_lengths=memory_lengths, **options
-        )
+    for masks in ({}, {"memory_mask": mask}):
+        options = {"tgt_lengths": lengths, "memory_lengths": memory_lengths, "causal": causal, **masks}
+        together = layer(tgt, memory, **options)
         assert together.dtype == dtype
-        with al.num_threads(2):
-            again = layer(
-                tgt, memory, causal=causal, tgt_lengths=lengths, memory_lengths=memory_lengths, **options
-            )
-        np.testing.assert_array_equal(together, again)
+        for threads in (1, 3):
+            with al.num_threads(threads):
+                np.testing.assert_array_equal(layer(tgt, memory, **options), together)
         for row, (own, read) in enumerate(zip(lengths, memory_lengths, strict=True)):
-            cut = {name: array[row, :, :own, :read] for name, array in options.items()}
+            cut = {name: array[row, :, :own, :read] for name, array in masks.items()}
             alone = layer(tgt[row, :own], memory[row, :read], causal=causal, **cut)
             np.testing.assert_array_equal(together[row, :own], alone)
             # Without a batch axis there may be padding too.
-            whole = {name: array[row] for name, array in options.items()}
+            whole = {name: array[row] for name, array in masks.items()}
             padded = layer(
                 tgt[row], memory[row], causal=causal, tgt_lengths=own, memory_lengths=read, **whole
             )

@@ -89,16 +89,18 @@ def test_lengths(
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-def test_padded_and_alone_give_the_same_bits(norm_first: bool, dtype: Any, rng: np.random.Generator) -> None:
-    model = nn.Transformer(32, 4, 1, 2, 48, norm_first=norm_first, rng=rng).to(dtype)
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "int8"])
+def test_padded_and_alone_give_the_same_bits(norm_first: bool, stored: str, rng: np.random.Generator) -> None:
+    model = nn.Transformer(32, 4, 1, 2, 48, norm_first=norm_first, rng=rng).to(stored)
+    dtype = ml_dtypes.bfloat16 if stored == "bfloat16" else np.float32
     src, tgt = (rng.standard_normal((4, n, 32)).astype(dtype) for n in (90, 30))
     src_lengths, tgt_lengths = [90, 64, 63, 1], [5, 16, 17, 30]
     together = model(src, tgt, src_lengths=src_lengths, tgt_lengths=tgt_lengths)
     assert together.dtype == dtype
-    with al.num_threads(2):
-        again = model(src, tgt, src_lengths=src_lengths, tgt_lengths=tgt_lengths)
-    np.testing.assert_array_equal(together, again)
+    for threads in (1, 3):
+        with al.num_threads(threads):
+            again = model(src, tgt, src_lengths=src_lengths, tgt_lengths=tgt_lengths)
+        np.testing.assert_array_equal(together, again)
     for row, (read, own) in enumerate(zip(src_lengths, tgt_lengths, strict=True)):
         alone = model(src[row, :read], tgt[row, :own])
         np.testing.assert_array_equal(together[row, :own], alone)
