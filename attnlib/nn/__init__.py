@@ -1,19 +1,34 @@
 """Layers for inference, batch first, with the names of ``torch.nn``."""
 
 from attnlib.nn.attention import MultiheadAttention
+from attnlib.nn.decoder import TransformerDecoder, TransformerDecoderLayer
 from attnlib.nn.embedding import Embedding
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import Module
 from attnlib.nn.normalization import LayerNorm, RMSNorm
+from attnlib.nn.positions import (
+    LearnedPositionalEncoding,
+    PositionalEncoding,
+    RelativePositionBias,
+    alibi_slopes,
+)
+from attnlib.nn.transformer import Transformer
 
 __all__ = [
     "Embedding",
     "LayerNorm",
+    "LearnedPositionalEncoding",
     "Linear",
     "Module",
     "MultiheadAttention",
+    "PositionalEncoding",
     "RMSNorm",
+    "RelativePositionBias",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "alibi_slopes",
 ]

@@ -15,10 +15,9 @@ from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import Module, check_size
 from attnlib.nn.normalization import LayerNorm, RMSNorm
+from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_place
 
 __all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
-
-_ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "tanh")
 
 
 class TransformerEncoderLayer(Module):
@@ -80,10 +79,7 @@ class TransformerEncoderLayer(Module):
         *,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"TransformerEncoderLayer: activation must be one of {_ACTIVATIONS}, got {activation!r}"
-            )
+        check_activation("TransformerEncoderLayer", activation)
         self.activation = activation
         self.norm_first = norm_first
         self.self_attn = MultiheadAttention(d_model, nhead, bias=bias, batch_first=batch_first, rng=rng)
@@ -142,20 +138,14 @@ class TransformerEncoderLayer(Module):
                 residual=residual,
             )
 
-        def feed_forward(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
-            return self.linear2(self.linear1(tokens, activation=self.activation), residual=residual)
+        def transform(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
+            return feed_forward(self.linear1, self.linear2, self.activation, tokens, residual)
 
         if self.norm_first:
             x = attend(self.norm1(x), x)
-            return feed_forward(self.norm2(x), x)
-        x = _normalise_in_place(self.norm1, attend(x, x))
-        return _normalise_in_place(self.norm2, feed_forward(x, x))
-
-
-def _normalise_in_place(norm: LayerNorm, total: NDArray[Any]) -> NDArray[Any]:
-    """Normalise a sum that nobody else has seen, over itself unless the weights promote it."""
-    fits = norm.weight is None or norm.weight.value.dtype == total.dtype
-    return norm(total, out=total if fits else None)
+            return transform(self.norm2(x), x)
+        x = normalise_in_place(self.norm1, attend(x, x))
+        return normalise_in_place(self.norm2, transform(x, x))
 
 
 class TransformerEncoder(Module):

@@ -87,11 +87,16 @@ class Parameter(ABC, Generic[Held]):
         self, shape: tuple[int, ...], initialise: Initialiser, rng: np.random.Generator | None = None
     ) -> None:
         self.shape = shape
-        self._initialise = initialise
         self._dtype: str | None = None
         self._held: Held | None = None
+        self.draw_from(initialise, rng)
+
+    def draw_from(self, initialise: Initialiser, rng: np.random.Generator | None) -> None:
+        """Draw the value anew by `initialise`: from `rng` at once, or without it when it is next read."""
+        self._initialise = initialise
+        self._held = None
         if rng is not None:
-            self.store(initialise(rng, shape))
+            self.store(initialise(rng, self.shape))
 
     @property
     def value(self) -> Held:
@@ -201,7 +206,7 @@ class Module:
         """
         caller = f"{type(self).__name__}.load_state_dict"
         slots = dict(self.named_parameters())
-        arrays = {name: _as_float_array(caller, name, state[name]) for name in slots if name in state}
+        arrays = {name: as_float_array(caller, name, state[name]) for name in slots if name in state}
         complaints = []
         if missing := [repr(name) for name in slots if name not in arrays]:
             complaints.append("missing: " + ", ".join(missing))
@@ -249,7 +254,8 @@ class Module:
         return self
 
 
-def _as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return `value` as an array; raise unless it has one of attnlib's dtypes, naming caller and argument."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name!r} is a masked array; fill it first")
     array = np.asarray(value)

@@ -219,8 +219,8 @@ def test_the_buckets_of_mpnet(tmp_path: Path) -> None:
     """Distances that the texts above do not have."""
     config = bert.BertConfig(13, 8, 1, 2, 8, "gelu", 1e-5, 600)
     model = mpnet.MPNetModel(config)
-    table = model.relative_attention_bias.value
-    bias = model._bias(300)
+    table = model.relative_attention_bias.weight.value
+    bias = model.relative_attention_bias(300)
     for i, j in ((0, 0), (0, 299), (299, 0), (150, 150), (20, 97), (97, 20), (5, 6), (200, 192), (100, 188)):
         np.testing.assert_array_equal(bias[:, i, j], table[folders.bucket(j - i)])
     wanted = [folders.bucket(j) for j in range(300)]
