@@ -63,25 +63,20 @@ ATTNLIB_INLINE Largest joined(const Largest& a, const Largest& b) {
 }
 
 struct RowRange {
-  float low, high;  // with 0 inside
-  float third;      // the third largest size of all, exactly
-  float largest;
+  float low, high;       // with 0 inside
+  float largest, third;  // of all sizes
   bool finite;
 };
 
-template <class T>
-RowRange range_of(const T* row, const float* balance, std::int64_t n) {
-  vec<float> low = zero<float>(), high = zero<float>(), dirt = zero<float>();
-  Largest size[parts] = {};
-  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
-    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
-    low = min(x, low);
-    high = max(x, high);
-    dirt = fma(x, zero<float>(), dirt);
-    size[part] = joined(size[part], {abs<float>(x), zero<float>(), zero<float>()});
-  });
+ATTNLIB_INLINE RowRange across_lanes(const vec<float> (&lows)[parts], const vec<float> (&highs)[parts],
+                                     const Largest (&size)[parts], bool finite) {
   Largest all = size[0];
-  for (int part = 1; part < parts; ++part) all = joined(all, size[part]);
+  vec<float> low = lows[0], high = highs[0];
+  for (int part = 1; part < parts; ++part) {
+    all = joined(all, size[part]);
+    low = min(low, lows[part]);
+    high = max(high, highs[part]);
+  }
 #pragma GCC unroll 4
   for (int width = lanes<float> / 2; width > 0; width /= 2) {
     all = joined(all, {exchange_lanes<float>(all.first, width), exchange_lanes<float>(all.second, width),
@@ -89,7 +84,48 @@ RowRange range_of(const T* row, const float* balance, std::int64_t n) {
     low = min(low, exchange_lanes<float>(low, width));
     high = max(high, exchange_lanes<float>(high, width));
   }
-  return {low[0], high[0], all.third[0], all.first[0], !any<float>(dirt != zero<float>())};
+  return {low[0], high[0], all.first[0], all.third[0], finite};
+}
+
+// The third largest size is that of the 16 lanes' largest: at most the true one.
+template <class T>
+RowRange range_of(const T* row, const float* balance, std::int64_t n) {
+  vec<float> low[parts] = {}, high[parts] = {}, dirt = zero<float>();
+  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
+    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
+    low[part] = min(x, low[part]);
+    high[part] = max(x, high[part]);
+    dirt = fma(x, zero<float>(), dirt);
+  });
+  Largest size[parts];
+  for (int part = 0; part < parts; ++part) size[part] = {max(high[part], -low[part]), zero<float>(), zero<float>()};
+  return across_lanes(low, high, size, !any<float>(dirt != zero<float>()));
+}
+
+// The true one.
+template <class T>
+float third_largest(const T* row, const float* balance, std::int64_t n) {
+  Largest size[parts] = {};
+  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
+    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
+    size[part] = joined(size[part], {abs<float>(x), zero<float>(), zero<float>()});
+  });
+  const vec<float> none[parts] = {};
+  return across_lanes(none, none, size, true).third;
+}
+
+// The range without outliers, if there are any: that of the values up to the third largest. The codes of outliers, and
+// with them the sums, stay in bounds.
+struct Clipped {
+  float limit, low, high;
+  bool has_outliers;
+};
+ATTNLIB_INLINE Clipped clipped_range(const RowRange& range, float third) {
+  const float least = range.largest * (1.0f / 200.0f);
+  const float limit = third > least ? third : least;
+  const float low = range.low > -limit ? range.low : -limit, high = range.high < limit ? range.high : limit;
+  if ((high - low) * 1.25f <= range.high - range.low) return {limit, low, high, true};
+  return {limit, range.low, range.high, false};
 }
 
 }  // namespace
@@ -104,14 +140,11 @@ void stage_int8(const MatmulRows* arguments) noexcept {
     RowOutliers& outliers = task.outliers[row];
     outliers = {};
     const RowRange range = range_of(source, task.balance, task.depth);
-    // The codes of outliers, and with them the sums, stay in bounds.
-    const float limit = range.third > range.largest * (1.0f / 200.0f) ? range.third : range.largest * (1.0f / 200.0f);
-    float low = range.low > -limit ? range.low : -limit, high = range.high < limit ? range.high : limit;
-    const bool has_outliers = (high - low) * 1.25f <= range.high - range.low;
-    if (!has_outliers) {
-      low = range.low;
-      high = range.high;
-    }
+    // A third largest size that is too small makes outliers of more rows, never of fewer: most need no second look.
+    Clipped clipped = clipped_range(range, range.third);
+    if (clipped.has_outliers) clipped = clipped_range(range, third_largest(source, task.balance, task.depth));
+    const float limit = clipped.limit, low = clipped.low, high = clipped.high;
+    const bool has_outliers = clipped.has_outliers;
     const float scale = high * (1.0f / 255.0f) - low * (1.0f / 255.0f);
     // Nothing but zeros, or numbers so small that the reciprocal overflows: zero.
     if (!range.finite || !(scale >= 0x1p-126f)) {
