@@ -81,3 +81,8 @@ class SafetensorsFile:
         data = self._bytes[self._start + begin : self._start + end]
         tensor: NDArray[Any] = data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         return tensor
+
+    def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return rows of the matrix `name`, (..., C)."""
+        rows: NDArray[Any] = self.tensor(name)[numbers]
+        return rows
