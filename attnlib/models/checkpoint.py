@@ -115,7 +115,10 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
     for parameter, source in sources.items():
         missing = [name for name in source.names if name not in shapes]
         complaints += [f"{name} is missing" for name in missing]
-        if not missing and (found := _joined(source, shapes)) not in (wanted := slots[parameter].shape, wanted[::-1]):
+        if not missing and (found := _joined(source, shapes)) not in (
+            wanted := slots[parameter].shape,
+            wanted[::-1],
+        ):
             complaints.append(f"{' with '.join(source.names)} is {found}, the configuration wants {wanted}")
     if complaints:
         more = f"; and {len(complaints) - 10} more" if len(complaints) > 10 else ""

@@ -1,4 +1,4 @@
-"""What decoder-only language models have in common: token table, vocabulary head, a pass with or without past."""
+"""What decoder-only language models have in common: token table, vocabulary head, attention to the past."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ class Decoder(nn.Module):
     def load_tables(self, checkpoint: Checkpoint, tokens: str, head: str) -> None:
         """Take the token table, which stays in the file, and the vocabulary's matrix, which is packed."""
         shapes = checkpoint.shapes
-        width = self.width
+        wanted = (self.vocab_size, self.width)
         for name in (tokens, head):
             if name not in shapes:
                 raise ValueError(f"{checkpoint.path}: {name} is missing")
-            if shapes[name] != (self.vocab_size, width):
+            if shapes[name] != wanted:
                 raise ValueError(
-                    f"{checkpoint.path}: {name} is {shapes[name]}, the configuration wants {(self.vocab_size, width)}"
+                    f"{checkpoint.path}: {name} is {shapes[name]}, the configuration wants {wanted}"
                 )
         self._tokens = checkpoint, tokens
         parts: list[PackedWeight] = []
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= self.vocab_size:
             raise ValueError(
-                f"{caller}: token id {low if low < 0 else high} is unknown; the vocabulary has {self.vocab_size}"
+                f"{caller}: token id {low if low < 0 else high} is unknown; there are {self.vocab_size}"
             )
         return array.astype(np.intp, copy=False)
 

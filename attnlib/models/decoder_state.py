@@ -59,9 +59,7 @@ class DecoderState:
         copy.lengths = self.lengths[list(rows)]
         return copy
 
-    def append(
-        self, layer: int, key: NDArray[Any], value: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    def append(self, layer: int, key: NDArray[Any], value: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Store keys and values (B, G, S, D) of a layer behind the present ones; view all, (B, G, N', D)."""
         count = key.shape[2]
         for row, length in enumerate(self.lengths.tolist()):

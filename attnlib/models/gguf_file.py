@@ -23,11 +23,28 @@ from attnlib.models.extras import require
 
 __all__ = ["GgufFile"]
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _STRING, _ARRAY = 8, 9
 
 # What NumPy reads as it lies. Everything else is in blocks.
-_PLAIN = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "F64": np.dtype("<f8"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_PLAIN = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "F64": np.dtype("<f8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
 
 # The smallest that an entry can be, in bytes: more of them than fit in the file are refused before a loop.
 _LEAST_FIELD = 8 + 4 + 1
@@ -67,7 +84,7 @@ class GgufFile:
         if path.stat().st_size < 24:
             raise ValueError(f"{path}: not a GGUF file: it has {path.stat().st_size} bytes")
         self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        header = _Header(path, memoryview(self._bytes))
+        header = _Header(path, self._bytes.data)
         if header.take(4) != b"GGUF":
             raise ValueError(f"{path}: not a GGUF file: it does not begin with GGUF")
         if (version := header.scalar("<I")) not in (2, 3):
@@ -135,7 +152,7 @@ class GgufFile:
         per_block, block_bytes = self._block(entry)
         if entry.shape[-1] % per_block:
             raise ValueError(
-                f"{self.path}: tensor {name} is {entry.shape}, but {kind} stores {per_block} numbers in a block"
+                f"{self.path}: tensor {name} is {entry.shape}, but {kind} has {per_block} numbers in a block"
             )
         end = self._start + entry.offset + math.prod(entry.shape) // per_block * block_bytes
         if end > self._bytes.size:
@@ -157,7 +174,8 @@ class GgufFile:
         data = self._bytes[begin : begin + math.prod(entry.shape[:-1]) * row]
         plain = _PLAIN.get(self._kind_name(entry.kind))
         if plain is not None:
-            return data.view(plain).reshape(entry.shape)
+            tensor: NDArray[Any] = data.view(plain).reshape(entry.shape)
+            return tensor
         return data.reshape(*entry.shape[:-1], row)
 
 
@@ -186,7 +204,8 @@ class _Header:
         number = int(self.scalar("<Q"))
         if number > (len(self._data) - self.position) // least:
             raise ValueError(
-                f"{self._path}: the header says {number} {what}, more than a file of {len(self._data)} bytes holds"
+                f"{self._path}: the header says {number} {what}, more than fit in a file of "
+                f"{len(self._data)} bytes"
             )
         return number
 

@@ -288,7 +288,8 @@ class LlamaModel(Decoder):
 def _halves(weight: NDArray[Any], *, heads: int) -> NDArray[Any]:
     """Put a head's planes back from features (2 i, 2 i + 1), as llama.cpp stores them, to (i, i + D/2)."""
     pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(weight.shape)
+    halves: NDArray[Any] = pairs.swapaxes(1, 2).reshape(weight.shape)
+    return halves
 
 
 _HUGGING_FACE = {
