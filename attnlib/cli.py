@@ -1,4 +1,4 @@
-"""The command ``attnlib``: embed and generate texts, show the configuration, run the demonstration and more."""
+"""The command ``attnlib``: embed, generate, show the configuration, run the demonstration and the benchmark."""
 
 from __future__ import annotations
 

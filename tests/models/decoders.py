@@ -105,12 +105,12 @@ def write_gguf(path: Path, kind: str = "F32") -> Path:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(1000.0)
     vocabulary = sorted(byte_tokenizer().get_vocab().items(), key=lambda entry: entry[1])
-    tokens = [token for token, _ in vocabulary] + ["<a>", "<b>", "<c>"]
+    tokens = [token for token, _ in vocabulary] + ["Āā", "<b>", "<c>"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token.startswith("<") and len(token) > 1 else 1 for token in tokens])
-    # A merge, since the package writes no empty list: of letters that texts do not hold.
-    writer.add_token_merges([f"{tokens[200]} {tokens[201]}"] if False else ["Ā ā"])
+    # A merge of two control characters, which texts seldom hold: an empty list cannot be written.
+    writer.add_token_merges(["Ā ā"])
     writer.add_eos_token_id(256)
     writer.add_chat_template("{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}")
     for name, weight in tensors().items():
