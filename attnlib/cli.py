@@ -1,4 +1,4 @@
-"""The command ``attnlib``: embed, generate, show the configuration, run the demonstration and the benchmark."""
+"""The command ``attnlib``: embed, generate, show the configuration, run the demonstration and benchmark."""
 
 from __future__ import annotations
 
