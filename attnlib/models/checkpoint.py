@@ -34,6 +34,9 @@ class Checkpoint(Protocol):
     def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
         """Return rows of a matrix."""
 
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which a tensor was read; it can be read again."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -93,6 +96,10 @@ class ShardedSafetensors:
         rows: NDArray[Any] = self.tensor(name)[numbers]
         return rows
 
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which the tensor `name` was read."""
+        self._places[name].forget(name)
+
 
 def open_safetensors(folder: Path) -> Checkpoint:
     """Open ``model.safetensors`` of a folder, or the shards that its index lists."""
@@ -132,6 +139,8 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
                 f"{checkpoint.path}: {source.names[0]} is {array.shape}, the configuration wants {slot.shape}"
             )
         slot.store(array)
+        for name in source.names:
+            checkpoint.forget(name)
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

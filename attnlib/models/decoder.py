@@ -13,13 +13,14 @@ from attnlib import nn
 from attnlib.functional import PackedWeight, attention, linear, pack_weight
 from attnlib.models.checkpoint import Checkpoint
 from attnlib.models.decoder_state import DecoderState
-from attnlib.nn.module import is_quantised
 
 __all__ = ["Decoder", "attend"]
 
 # Rows of the vocabulary that are packed at a time: the whole matrix is often a third of a small model, and
 # would have to lie unpacked beside it.
-_HEAD_ROWS = 4096
+_HEAD_ROWS = 2048
+
+_WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
 
 def attend(
@@ -90,11 +91,21 @@ class Decoder(nn.Module):
         """Take the weights of a checkpoint, layer by layer."""
 
     def prepare(self, dtype: DTypeLike) -> None:
-        """Say what the weights become on their way in."""
-        self.dtype = np.dtype(ml_dtypes.bfloat16 if str(np.dtype(dtype)) == "bfloat16" else np.float32)
+        """Say what the weights become on their way in.
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is none of float32, bfloat16, int8 and int4.
+        """
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        if name not in _WEIGHT_DTYPES:
+            raise ValueError(f"load: dtype must be one of {', '.join(_WEIGHT_DTYPES)}, got {name!r}")
+        self.dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float32)
+        self._weight_dtype = name
+        # First the dtype of everything, since quantised formats leave norms and biases as they are.
         self.to(self.dtype)
-        self._weight_dtype = str(dtype) if is_quantised(dtype) else self.dtype.name
-        self.to(dtype)
+        self.to(name)
 
     def load_tables(self, checkpoint: Checkpoint, tokens: str, head: str) -> None:
         """Take the token table, which stays in the file, and the vocabulary's matrix, which is packed."""
@@ -112,6 +123,7 @@ class Decoder(nn.Module):
         for start in range(0, self.vocab_size, _HEAD_ROWS):
             rows = checkpoint.rows(head, np.arange(start, min(start + _HEAD_ROWS, self.vocab_size)))
             parts.append(pack_weight(rows, dtype=self._weight_dtype))
+            checkpoint.forget(head)
         self._head = tuple(parts)
 
     @property

@@ -9,7 +9,6 @@ quantised format stores its numbers, is left to it.
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from attnlib.models.config import Fields
 from attnlib.models.extras import require
+from attnlib.models.mapped_file import MappedFile
 
 __all__ = ["GgufFile"]
 
@@ -84,9 +84,8 @@ class GgufFile:
             raise FileNotFoundError(f"{path}: there is no such file")
         if path.stat().st_size < 24:
             raise ValueError(f"{path}: not a GGUF file: it has {path.stat().st_size} bytes")
-        with path.open("rb") as opened:
-            self._map = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        self._bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._file = MappedFile(path)
+        self._bytes = self._file.bytes
         header = _Header(path, self._bytes.data)
         if header.take(4) != b"GGUF":
             raise ValueError(f"{path}: not a GGUF file: it does not begin with GGUF")
@@ -125,15 +124,18 @@ class GgufFile:
         data = self._data(entry)
         if data.dtype != np.uint8:
             return data
-        result = self._dequantise(data, entry).reshape(entry.shape)
-        self._forget(self._start + entry.offset, data.nbytes)
-        return result
+        return self._dequantise(data, entry).reshape(entry.shape)
 
     def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
         """Return rows of a matrix (R, C) as (..., C), dequantising these alone."""
         entry = self._entries[name]
         rows = self._data(entry)[numbers]
         return rows if rows.dtype != np.uint8 else self._dequantise(rows, entry)
+
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which the tensor `name` was read."""
+        entry = self._entries[name]
+        self._file.forget(self._start + entry.offset, self._data(entry).nbytes)
 
     def _kind_name(self, kind: int) -> str:
         try:
@@ -145,12 +147,6 @@ class GgufFile:
         kind = self._gguf.GGMLQuantizationType(entry.kind)
         result: NDArray[np.float32] = self._gguf.quants.dequantize(blocks, kind)
         return result
-
-    def _forget(self, begin: int, size: int) -> None:
-        """Let go of pages whose numbers were copied; the file has them still."""
-        begin -= begin % mmap.PAGESIZE
-        if size and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, begin, size)
 
     def _check(self, name: str, entry: _Entry) -> None:
         """Raise unless the tensor is of a type that can be read and lies in the file."""

@@ -181,6 +181,11 @@ def test_other_dtypes_are_near(model: models.LanguageModel, folder: Path, dtype:
     assert np.linalg.norm(found - wanted) <= bound * np.linalg.norm(wanted)
 
 
+def test_an_unknown_dtype(folder: Path) -> None:
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, int8, int4, got 'float64'"):
+        models.load(folder, dtype="float64")
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [
