@@ -1,4 +1,4 @@
-"""The command ``attnlib``: embed texts, show the configuration, run the demonstration and the benchmark."""
+"""The command ``attnlib``: embed, generate, show the configuration, run the demonstration and benchmark."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import attnlib
+from attnlib.commands import generate as generate_command
 
 if TYPE_CHECKING:
     from attnlib.models import SentenceEncoder
@@ -106,6 +107,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     embed.set_defaults(run=_embed)
 
+    generate = add(
+        "generate",
+        help="continue a text with a language model",
+        description="Continue a text with a language model of the Llama family or GPT-2. The continuation is "
+        "written as it comes.",
+        epilog='example: attnlib generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat "Why?"',
+    )
+    generate_command.add_arguments(generate)
+    generate.set_defaults(run=generate_command.run)
+
     info = add(
         "info",
         help="show versions, instruction sets and threads",
@@ -159,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=_positive, default=1, metavar="N", help="threads of every engine (default: 1)"
     )
     bench.set_defaults(run=_bench)
-    for command in (embed, demo):
+    for command in (embed, demo, generate):
         command.add_argument(
             "--threads", type=_positive, metavar="N", help="threads to use (default: all there are)"
         )
@@ -216,7 +227,7 @@ def _embed(options: argparse.Namespace) -> None:
     if options.threads is not None:
         attnlib.set_num_threads(options.threads)
     with _lines(options.file) as (texts, total):
-        encoder = models.load(options.model, dtype=options.dtype)
+        encoder = models.load_sentence_encoder(options.model, dtype=options.dtype)
         pending: deque[str] = deque()
         chunks = encoder.encode_iter(
             _remembered(texts, pending),

@@ -256,7 +256,7 @@ def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         assert error < 5e-6, line
 
 
-@pytest.mark.parametrize("command", [[], ["embed"], ["info"], ["demo"], ["bench"]])
+@pytest.mark.parametrize("command", [[], ["embed"], ["generate"], ["info"], ["demo"], ["bench"]])
 def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as info:
         cli.main([*command, "--help"])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["JsonFile", "parse_json"]
+__all__ = ["Fields", "JsonFile", "parse_json"]
 
 Option = TypeVar("Option")
 
@@ -33,26 +33,20 @@ def parse_json(path: Path) -> Any:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
 
 
-class JsonFile:
-    """A JSON file that holds one object, and its fields.
+class Fields:
+    """Named values that came out of a file: a JSON object, or the header of a GGUF file.
 
     Parameters
     ----------
     path
-        The file. It must hold an object.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or it is something else.
+        The file, for messages.
+    fields
+        What was read. Nothing is believed of the types of the values.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fields: Mapping[str, Any]) -> None:
         self.path = path
-        data = parse_json(path)
-        if not isinstance(data, dict):
-            raise ValueError(f"{path}: expected a JSON object, found {type(data).__name__}")
-        self._fields: dict[str, Any] = data
+        self._fields = fields
 
     def __contains__(self, field: str) -> bool:
         return self._fields.get(field) is not None
@@ -108,6 +102,27 @@ class JsonFile:
         if not isinstance(value, str) or value not in options:
             raise self.error(field, f"{_shown(value)} is not supported; known are {', '.join(options)}")
         return options[value]
+
+
+class JsonFile(Fields):
+    """A JSON file that holds one object, and its fields.
+
+    Parameters
+    ----------
+    path
+        The file. It must hold an object.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        data = parse_json(path)
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: expected a JSON object, found {type(data).__name__}")
+        super().__init__(path, data)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""From a Hugging Face folder to a sentence encoder."""
+"""From a Hugging Face folder or a GGUF file to a model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models import bert, distilbert, mpnet, roberta
+from attnlib.models import bert, distilbert, gpt2, llama, mpnet, roberta
+from attnlib.models.checkpoint import Checkpoint, open_safetensors
 from attnlib.models.config import JsonFile
+from attnlib.models.decoder import Decoder
+from attnlib.models.gguf_file import GgufFile
+from attnlib.models.language_model import LanguageModel
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
 from attnlib.models.tokenizer import Tokenizer
 from attnlib.models.weights import load_weights
 from attnlib.nn.module import is_quantised
 
-__all__ = ["load"]
+__all__ = ["load", "load_sentence_encoder"]
 
 _Family = tuple[Callable[[JsonFile], bert.BertConfig], type[bert.BertModel], bert.WeightNames]
 
@@ -31,8 +36,76 @@ _FAMILIES: dict[str, _Family] = {
     "mpnet": (mpnet.read_config, mpnet.MPNetModel, mpnet.NAMES),
 }
 
+# Decoder-only language models likewise.
+_DECODERS: dict[str, Callable[[JsonFile], Decoder]] = {
+    **dict.fromkeys(
+        ("llama", "mistral", "qwen2", "qwen3"), lambda file: llama.LlamaModel(llama.read_config(file))
+    ),
+    "gpt2": lambda file: gpt2.Gpt2Model(gpt2.read_config(file)),
+}
 
-def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder:
+
+def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder | LanguageModel:
+    """Load a model: a language model from a folder or a GGUF file, or a sentence encoder from a folder.
+
+    Which it is, ``model_type`` in ``config.json`` or ``general.architecture`` in the header says. Weights are
+    memory-mapped and packed one by one, so that loading takes little more memory than the packed model.
+
+    Parameters
+    ----------
+    path
+        A GGUF file of a Llama, Mistral, SmolLM, Qwen2 or Qwen3 model; or a folder in the usual Hugging Face
+        layout, of one of these, of GPT-2, or of a sentence encoder.
+    dtype
+        ``"float32"`` (default), ``"bfloat16"``, ``"int8"`` or ``"int4"`` weights. What is between the
+        products of a quantised language model is float32, of a sentence encoder bfloat16.
+
+    Returns
+    -------
+    SentenceEncoder or LanguageModel
+
+    Raises
+    ------
+    FileNotFoundError
+        If the path or one of the files is not there.
+    ValueError
+        If a file is malformed, does not fit the others, or asks for what is not supported. The message names
+        the file and the field or tensor.
+    ImportError
+        If a package of the extra ``models`` is not installed.
+
+    Examples
+    --------
+    >>> import attnlib.models
+    >>> encoder = attnlib.models.load("all-MiniLM-L6-v2")  # doctest: +SKIP
+    >>> encoder.encode(["A text.", "Another."]).shape  # doctest: +SKIP
+    (2, 384)
+    """
+    place = Path(path)
+    if place.is_file() or place.suffix == ".gguf":
+        file = GgufFile(place)
+        return _language_model(
+            llama.LlamaModel(llama.read_gguf_config(file)), file, gguf_tokenizer(file.fields), dtype
+        )
+    if not place.is_dir():
+        raise FileNotFoundError(f"{place}: there is no such folder")
+    if not (place / "modules.json").is_file():
+        config = JsonFile(place / "config.json")
+        if config.choice("model_type", {**_FAMILIES, **_DECODERS}) in _DECODERS.values():
+            decoder = config.choice("model_type", _DECODERS)(config)
+            return _language_model(decoder, open_safetensors(place), folder_tokenizer(place, config), dtype)
+    return load_sentence_encoder(place, dtype=dtype)
+
+
+def _language_model(
+    decoder: Decoder, checkpoint: Checkpoint, tokenizer: TextTokenizer | None, dtype: DTypeLike
+) -> LanguageModel:
+    decoder.prepare(dtype)
+    decoder.load(checkpoint)
+    return LanguageModel(decoder, tokenizer)
+
+
+def load_sentence_encoder(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder:
     """Load a sentence encoder of the BERT family from a folder.
 
     Read are ``config.json``, ``model.safetensors``, ``tokenizer.json`` and, where they are,
@@ -63,13 +136,6 @@ def load(folder: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sen
         the file and the field or tensor.
     ImportError
         If safetensors or tokenizers are not installed.
-
-    Examples
-    --------
-    >>> import attnlib.models
-    >>> encoder = attnlib.models.load("all-MiniLM-L6-v2")  # doctest: +SKIP
-    >>> encoder.encode(["A text.", "Another."]).shape  # doctest: +SKIP
-    (2, 384)
     """
     root = Path(folder)
     if not root.is_dir():

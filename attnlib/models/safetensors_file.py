@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.extras import require
+from attnlib.models.mapped_file import MappedFile
 
 __all__ = ["SafetensorsFile"]
 
@@ -61,7 +62,7 @@ class SafetensorsFile:
         self._other = {
             name: str(entry["dtype"]) for name, entry in header.items() if name not in self._entries
         }
-        self._bytes = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        self._file = MappedFile(path)
         self._start = 8 + header_size
 
     @property
@@ -78,6 +79,16 @@ class SafetensorsFile:
         """Return the tensor `name` of `shapes`, a read-only view of the file."""
         entry = self._entries[name]
         begin, end = entry["data_offsets"]
-        data = self._bytes[self._start + begin : self._start + end]
+        data = self._file.bytes[self._start + begin : self._start + end]
         tensor: NDArray[Any] = data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         return tensor
+
+    def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return rows of the matrix `name`, (..., C)."""
+        rows: NDArray[Any] = self.tensor(name)[numbers]
+        return rows
+
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which the tensor `name` was read."""
+        begin, end = self._entries[name]["data_offsets"]
+        self._file.forget(self._start + begin, end - begin)

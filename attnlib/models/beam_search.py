@@ -1,0 +1,92 @@
+"""Beam search: the likeliest continuations, kept side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from attnlib.models.decoder import Decoder
+from attnlib.models.generation import LogitsCallback, adjust, prefill
+from attnlib.models.sampling import Sampling, log_softmax64
+
+__all__ = ["beam_search"]
+
+
+def beam_search(
+    model: Decoder,
+    prompt: Sequence[int],
+    *,
+    num_beams: int,
+    max_new_tokens: int,
+    length_penalty: float,
+    end_ids: Collection[int],
+    sampling: Sampling,
+    logits_callback: LogitsCallback | None = None,
+) -> tuple[list[int], float]:
+    """Find the continuation with the best sum of log-probabilities over ``length ** length_penalty``.
+
+    Parameters
+    ----------
+    model
+        Any decoder.
+    prompt
+        Token numbers.
+    num_beams
+        Continuations kept at each step.
+    max_new_tokens
+        The most tokens.
+    length_penalty
+        Above 0 favours long continuations, below 0 short ones. Length counts new tokens.
+    end_ids
+        Tokens that end a continuation; they count, and are returned.
+    sampling
+        Of which only the repetition penalty matters.
+    logits_callback
+        As in `decode`.
+
+    Returns
+    -------
+    tokens : list of int
+    score : float
+    """
+    room = min(max_new_tokens, model.context_length - len(prompt))
+    state, logits = prefill(model, [prompt], len(prompt) + room)
+    beams: list[tuple[float, list[int]]] = [(0.0, [])]
+    done: list[tuple[float, list[int]]] = []
+    for length in range(1, room + 1):
+        scores = np.stack(
+            [
+                total
+                + adjust(log_softmax64(row).astype(np.float32), [*prompt, *tokens], sampling, logits_callback)
+                for row, (total, tokens) in zip(logits, beams, strict=True)
+            ]
+        )
+        # Every beam may end, and there must still be as many that go on.
+        count = min(num_beams * (1 + max(len(end_ids), 1)), scores.size)
+        best = np.argsort(-scores, axis=None, kind="stable")[:count]
+        parents: list[int] = []
+        following: list[tuple[float, list[int]]] = []
+        for rank, flat in enumerate(best.tolist()):
+            parent, token = divmod(flat, scores.shape[1])
+            total, tokens = float(scores[parent, token]), [*beams[parent][1], token]
+            if token in end_ids:
+                # One that ranks below the beams is no better than what they may still become.
+                if rank < num_beams:
+                    done.append((total / length**length_penalty, tokens))
+                continue
+            parents.append(parent)
+            following.append((total, tokens))
+            if len(following) == num_beams:
+                break
+        beams = following
+        done = sorted(done, key=lambda entry: -entry[0])[:num_beams]
+        if not beams or length == room:
+            break
+        if len(done) == num_beams and done[-1][0] >= beams[0][0] / length**length_penalty:
+            return done[0][1], done[0][0]
+        state = state.take(parents)
+        logits = model.logits(model.hidden(np.array([[tokens[-1]] for _, tokens in beams]), state)[:, -1])
+    done += [(total / len(tokens) ** length_penalty, tokens) for total, tokens in beams]
+    score, tokens = max(done, key=lambda entry: entry[0])
+    return tokens, score

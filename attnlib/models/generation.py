@@ -1,0 +1,182 @@
+"""Generating tokens with a decoder: prompts in, one token a sequence and step out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlib.models.decoder import Decoder
+from attnlib.models.decoder_state import DecoderState
+from attnlib.models.sampling import Sampling, log_softmax64
+
+__all__ = ["LogitsCallback", "Step", "check_prompts", "decode", "prefill"]
+
+LogitsCallback = Callable[[Sequence[int], NDArray[np.float32]], "NDArray[Any] | None"]
+
+# A prompt keeps at least so many tokens of its own after a shared beginning: attention with fewer rows over a
+# long past takes another plan, and what else is in the batch would show in the bits of a result.
+_OWN_TOKENS = 17
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of one sequence.
+
+    Parameters
+    ----------
+    row
+        The place of its prompt.
+    token
+        Its number.
+    logprob
+        The logarithm of its probability under the model, before temperature and filters.
+    """
+
+    row: int
+    token: int
+    logprob: float
+
+
+def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+    """Return prompts as lists of token numbers that the model can continue by `new_tokens`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a prompt is empty, too long, or holds what is no token.
+    """
+    if isinstance(new_tokens, bool) or not isinstance(new_tokens, (int, np.integer)):
+        raise TypeError(f"generate: max_new_tokens must be an integer, got {type(new_tokens).__name__}")
+    if new_tokens < 1:
+        raise ValueError(f"generate: max_new_tokens must be at least 1, got {new_tokens}")
+    checked: list[list[int]] = []
+    for number, prompt in enumerate(prompts):
+        ids = model.check_ids("generate", prompt)
+        if ids.ndim != 1:
+            raise ValueError(f"generate: prompt {number} must be one sequence, got shape {ids.shape}")
+        if ids.size >= model.context_length:
+            raise ValueError(
+                f"generate: prompt {number} has {ids.size} tokens, which leaves no room in a context of "
+                f"{model.context_length}"
+            )
+        checked.append(ids.tolist())
+    return checked
+
+
+def prefill(
+    model: Decoder, prompts: Sequence[Sequence[int]], capacity: int
+) -> tuple[DecoderState, NDArray[np.float32]]:
+    """Run prompts of any lengths; what all begin with is computed once.
+
+    Returns
+    -------
+    state : DecoderState
+        Of all prompts, with room for `capacity` tokens each.
+    logits : (B, V) float32 ndarray
+        Of the token after each.
+    """
+    state = model.state(len(prompts), capacity)
+    shared = _shared(prompts)
+    last = []
+    for row, prompt in enumerate(prompts):
+        if row and shared:
+            state.copy_prefix(0, row, shared)
+        elif shared:
+            model.hidden(np.array([prompt[:shared]], np.intp), state.row(0))
+        hidden = model.hidden(np.array([prompt[shared:]], np.intp), state.row(row))
+        last.append(hidden[:, -1])
+    return state, model.logits(np.concatenate(last))
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that all prompts begin with, leaving each its own."""
+    if len(prompts) < 2:
+        return 0
+    shared = 0
+    for column in zip(*prompts, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    return max(0, min(shared, min(map(len, prompts)) - _OWN_TOKENS))
+
+
+def decode(
+    model: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int | None = None,
+    logits_callback: LogitsCallback | None = None,
+    finished: Callable[[Step], bool],
+) -> Iterator[Step]:
+    """Generate token by token, greedily or by drawing.
+
+    Parameters
+    ----------
+    model
+        Any decoder.
+    prompts
+        Token numbers, as `check_prompts` returns them.
+    max_new_tokens
+        The most for each prompt; the context may end it before.
+    sampling
+        How to choose.
+    seed
+        Prompt i draws from a generator made of (seed, i), so what it gets does not depend on the others.
+    logits_callback
+        Called for each sequence with all its tokens and the logits (V,) after them, which it may change in
+        place or replace by returning others.
+    finished
+        Asked after each token whether its sequence ends there.
+
+    Yields
+    ------
+    Step
+        For each step, one of every sequence that goes on.
+    """
+    if not prompts:
+        return
+    capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
+    state, logits = prefill(model, prompts, capacity)
+    streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
+    sequences = [list(prompt) for prompt in prompts]
+    rows = list(range(len(prompts)))
+    for step in range(max_new_tokens):
+        going = []
+        for place, row in enumerate(rows):
+            scores = adjust(logits[place], sequences[row], sampling, logits_callback)
+            token = sampling.choose(scores, streams[row])
+            found = Step(row, token, float(log_softmax64(logits[place])[token]))
+            sequences[row].append(token)
+            full = len(sequences[row]) >= model.context_length
+            if not finished(found) and not full:
+                going.append(place)
+            yield found
+        if not going or step + 1 == max_new_tokens:
+            return
+        if len(going) < len(rows):
+            state = state.take(going)
+            rows = [rows[place] for place in going]
+        tokens = np.array([[sequences[row][-1]] for row in rows], np.intp)
+        logits = model.logits(model.hidden(tokens, state)[:, -1])
+
+
+def adjust(
+    logits: NDArray[np.float32],
+    sequence: Sequence[int],
+    sampling: Sampling,
+    logits_callback: LogitsCallback | None,
+) -> NDArray[Any]:
+    """Apply the caller's function and the penalty to logits (V,), which stay as they are."""
+    if logits_callback is not None:
+        own = logits.copy()
+        replaced = logits_callback(tuple(sequence), own)
+        logits = own if replaced is None else np.asarray(replaced)
+        if logits.shape != own.shape:
+            raise ValueError(f"generate: logits_callback returned shape {logits.shape}, not {own.shape}")
+    return sampling.penalise(logits, sequence)

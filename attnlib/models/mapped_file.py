@@ -1,0 +1,31 @@
+"""A file in memory whose pages can be let go of."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MappedFile"]
+
+
+class MappedFile:
+    """The bytes of a file that is not empty, read when they are touched.
+
+    Attributes
+    ----------
+    bytes : (size,) uint8, read-only
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+
+    def forget(self, begin: int, size: int) -> None:
+        """Let go of pages, once what they hold was packed: whoever reads them again reads the file again."""
+        begin, end = begin - begin % mmap.PAGESIZE, begin + size
+        if size and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)

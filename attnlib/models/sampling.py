@@ -1,0 +1,100 @@
+"""Choosing the next token from logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Sampling", "log_softmax64"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen; filters apply in the order of the fields.
+
+    Parameters
+    ----------
+    repetition_penalty
+        Positive logits of tokens already in the sequence are divided by it, negative ones multiplied (N. S.
+        Keskar et al., "CTRL", 2019, arXiv:1909.05858). 1 (default) changes nothing.
+    temperature
+        0 (default): the likeliest token. Otherwise logits are divided by it and a token is drawn.
+    top_k
+        Only the k likeliest tokens; those that tie with the last of them stay. None (default): all.
+    top_p
+        Only the fewest likeliest tokens whose probabilities reach p (A. Holtzman et al., "The Curious Case of
+        Neural Text Degeneration", 2019, arXiv:1904.09751). 1 (default): all.
+    min_p
+        Only tokens at least this times as likely as the likeliest. 0 (default): all.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise ValueError(f"generate: repetition_penalty must be positive, got {self.repetition_penalty}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"generate: temperature must be at least 0, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"generate: top_k must be at least 1, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"generate: top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"generate: min_p must be from 0 to 1, got {self.min_p}")
+
+    def penalise(self, logits: Array, seen: Sequence[int]) -> Array:
+        """Apply the repetition penalty to logits (V,), in a new array if there is one."""
+        if self.repetition_penalty == 1:
+            return logits
+        logits = logits.copy()
+        tokens = np.unique(np.asarray(seen, np.intp))
+        found = logits[tokens]
+        logits[tokens] = np.where(found > 0, found / self.repetition_penalty, found * self.repetition_penalty)
+        return logits
+
+    def probabilities(self, logits: Array) -> NDArray[np.float64]:
+        """Turn penalised logits (V,) into the probabilities that a token is drawn with, (V,) float64."""
+        scores = logits.astype(np.float64) / self.temperature
+        if self.top_k is not None and self.top_k < scores.size:
+            least = np.partition(scores, -self.top_k)[-self.top_k]
+            scores[scores < least] = -np.inf
+        result: NDArray[np.float64] = np.exp(log_softmax64(scores))
+        if self.top_p < 1:
+            order = np.argsort(-result, kind="stable")
+            before = np.cumsum(result[order]) - result[order]
+            result[order[before >= self.top_p]] = 0
+        result[result < self.min_p * result.max()] = 0
+        result /= result.sum()
+        return result
+
+    def choose(self, logits: Array, rng: np.random.Generator) -> int:
+        """Choose a token by penalised logits (V,)."""
+        if self.temperature == 0:
+            return int(logits.argmax())
+        chances = np.cumsum(self.probabilities(logits))
+        # Rounding may leave the last sum below 1; a token of probability 0 is never drawn.
+        return int(np.searchsorted(chances, rng.random() * chances[-1], side="right"))
+
+
+def log_softmax64(logits: Array) -> NDArray[np.float64]:
+    """Compute log-probabilities over the last axis in float64."""
+    scores = logits.astype(np.float64)
+    scores -= scores.max(axis=-1, keepdims=True)
+    result: NDArray[np.float64] = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return result

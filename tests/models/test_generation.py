@@ -1,0 +1,244 @@
+"""Generation on small random models: choices, batches, streams, stops and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import attnlib
+from attnlib import cli, models
+from attnlib.models.sampling import Sampling
+
+from . import decoders
+
+PROMPTS = [
+    "a",
+    "The quick brown fox jumps over the lazy dog, twice.",
+    "The quick brown fox jumps, then sleeps a while.",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return decoders.write_folder(tmp_path_factory.mktemp("llama") / "model")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> models.LanguageModel:
+    model = models.load(folder)
+    assert isinstance(model, models.LanguageModel)
+    return model
+
+
+def test_step_by_step_equals_the_full_pass(model: models.LanguageModel) -> None:
+    ids = np.random.default_rng(2).integers(0, 256, 100)
+    wanted = model([ids])[0]
+    state = model.decoder.state(1, 100)
+    steps = [model.decoder.hidden(np.array([[token]]), state)[0, 0] for token in ids]
+    found = model.decoder.logits(np.stack(steps))
+    # Sums of up to 100 weighted values in another order, through two layers.
+    assert np.abs(found - wanted).max() <= 100 * np.finfo(np.float32).eps * np.abs(wanted).max()
+
+
+def test_greedy_takes_the_likeliest(model: models.LanguageModel) -> None:
+    result = model.generate("The quick", max_new_tokens=20, stop_token_ids=[], return_logprobs=True)
+    ids = model.encode("The quick")
+    for token, logprob in zip(result.tokens, result.logprobs, strict=True):
+        logits = model([ids])[0, -1].astype(np.float64)
+        assert token == logits.argmax()
+        assert logprob == pytest.approx(logits.max() - np.logaddexp.reduce(logits), abs=1e-4)
+        ids.append(token)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "seed": 3}])
+def test_bits_do_not_depend_on_the_batch_nor_threads(
+    model: models.LanguageModel, options: dict[str, Any]
+) -> None:
+    """Prompts of different lengths, two of them with a beginning that is computed once."""
+    settings: dict[str, Any] = {"max_new_tokens": 40, "return_logprobs": True, **options}
+    together = model.generate(PROMPTS, **settings)
+    with attnlib.num_threads(1):
+        assert model.generate(PROMPTS, **settings) == together
+    assert model.generate(PROMPTS[:1], **settings) == together[:1]
+    if not options:
+        assert [model.generate(prompt, **settings) for prompt in PROMPTS] == together
+        assert model.generate(PROMPTS[1:], **settings) == together[1:]
+
+
+def test_a_shared_beginning_is_computed_once(
+    model: models.LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    hidden = model.decoder.hidden
+
+    def count(ids: Any, state: Any) -> Any:
+        seen.append(ids.size)
+        return hidden(ids, state)
+
+    monkeypatch.setattr(model.decoder, "hidden", count)
+    prompts = ["x" * 50 + "a" * 20, "x" * 50 + "b" * 30, "x" * 50 + "c" * 17]
+    model.generate(prompts, max_new_tokens=1)
+    assert seen == [50, 20, 30, 17]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.9, "seed": 11, "top_k": 50}])
+def test_a_stream_is_the_text(model: models.LanguageModel, options: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 60, **options}
+    text = model.generate("Hello", **settings).text
+    pieces = list(model.stream("Hello", **settings))
+    assert "".join(pieces) == text
+    assert len(pieces) > 3
+    stop = text[10:13]
+    cut = model.generate("Hello", stop=stop, **settings)
+    assert cut.text == text[: text.index(stop)]
+    assert cut.finish_reason == "stop"
+    assert "".join(model.stream("Hello", stop=stop, **settings)) == cut.text
+
+
+def test_stop_tokens(model: models.LanguageModel) -> None:
+    free = model.generate("Hello", max_new_tokens=30, stop_token_ids=[])
+    token = free.tokens[7]
+    cut = model.generate("Hello", max_new_tokens=30, stop_token_ids=[token])
+    assert cut.tokens == free.tokens[: free.tokens.index(token) + 1]
+    assert cut.finish_reason == "stop"
+    assert free.finish_reason == "length"
+
+
+def test_the_context_ends_a_text(model: models.LanguageModel) -> None:
+    result = model.generate([5] * 120, max_new_tokens=50, stop_token_ids=[])
+    assert len(result.tokens) == 8
+    assert result.finish_reason == "length"
+
+
+def test_beams_find_what_is_likelier(model: models.LanguageModel) -> None:
+    for prompt in PROMPTS:
+        greedy = model.generate(prompt, max_new_tokens=12, stop_token_ids=[], return_logprobs=True)
+        beams = model.generate(prompt, max_new_tokens=12, stop_token_ids=[], num_beams=16, length_penalty=0.0)
+        assert beams.score >= sum(greedy.logprobs) - 1e-3
+        ids = model.encode(prompt)
+        logits = model([ids + beams.tokens])[0, len(ids) - 1 : -1].astype(np.float64)
+        total = sum(row[t] - np.logaddexp.reduce(row) for row, t in zip(logits, beams.tokens, strict=True))
+        assert beams.score == pytest.approx(total, abs=1e-3)
+
+
+def test_a_callback_rules(model: models.LanguageModel) -> None:
+    seen: list[int] = []
+
+    def only(tokens: Any, logits: Any) -> None:
+        seen.append(len(tokens))
+        logits[:] = -np.inf
+        logits[65 + len(seen)] = 0
+
+    result = model.generate([1, 2], max_new_tokens=3, logits_callback=only, return_logprobs=True)
+    assert result.tokens == [66, 67, 68]
+    assert seen == [2, 3, 4]
+    assert np.isfinite(result.logprobs).all()
+    with pytest.raises(ValueError, match=r"logits_callback returned shape \(3,\)"):
+        model.generate([1, 2], logits_callback=lambda tokens, logits: np.zeros(3))
+
+
+def test_probabilities() -> None:
+    logits = np.log(np.array([0.1, 0.4, 0.3, 0.2]))
+    for sampling, wanted in (
+        (Sampling(temperature=1.0), [0.1, 0.4, 0.3, 0.2]),
+        (Sampling(temperature=0.5), np.array([1, 16, 9, 4]) / 30),
+        (Sampling(temperature=1.0, top_k=2), [0, 4 / 7, 3 / 7, 0]),
+        (Sampling(temperature=1.0, top_p=0.6), [0, 4 / 7, 3 / 7, 0]),
+        (Sampling(temperature=1.0, top_p=0.3), [0, 1, 0, 0]),
+        (Sampling(temperature=1.0, min_p=0.45), [0, 4 / 9, 3 / 9, 2 / 9]),
+    ):
+        np.testing.assert_allclose(sampling.probabilities(logits), wanted, rtol=1e-14)
+
+
+def test_draws_follow_the_probabilities() -> None:
+    logits = np.log(np.array([0.1, 0.4, 0.3, 0.2]))
+    rng = np.random.default_rng(8)
+    sampling = Sampling(temperature=1.0)
+    counts = np.bincount([sampling.choose(logits, rng) for _ in range(4000)], minlength=4)
+    # Five standard deviations of a binomial count.
+    wanted = np.exp(logits)
+    assert (np.abs(counts / 4000 - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / 4000)).all()
+
+
+def test_shards_are_one_model(model: models.LanguageModel, tmp_path: Path) -> None:
+    sharded = models.load(decoders.write_folder(tmp_path / "shards", shards=3))
+    np.testing.assert_array_equal(sharded([[1, 2, 3]]), model([[1, 2, 3]]))
+    (tmp_path / "shards" / "model-1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model-1\.safetensors: there is no such file"):
+        models.load(tmp_path / "shards")
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 0.05), ("int8", 0.05), ("int4", 0.35)])
+def test_other_dtypes_are_near(model: models.LanguageModel, folder: Path, dtype: str, bound: float) -> None:
+    """Errors against float32, relative to the logits' norm: a few half-steps of each format."""
+    ids = [list(range(60))]
+    wanted = model(ids)
+    found = models.load(folder, dtype=dtype)(ids)
+    assert np.linalg.norm(found - wanted) <= bound * np.linalg.norm(wanted)
+
+
+def test_an_unknown_dtype(folder: Path) -> None:
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, int8, int4, got 'float64'"):
+        models.load(folder, dtype="float64")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ("", {}, "a prompt is empty"),
+        ([[]], {}, "a prompt is empty"),
+        ([1, 260], {}, "token id 260 is unknown"),
+        ([[1], [-1]], {}, "token id -1 is unknown"),
+        ([1] * 128, {}, "prompt 0 has 128 tokens, which leaves no room in a context of 128"),
+        ("a", {"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ("a", {"temperature": -1.0}, "temperature must be at least 0"),
+        ("a", {"temperature": float("nan")}, "temperature must be at least 0, got nan"),
+        ("a", {"top_k": 0}, "top_k must be at least 1"),
+        ("a", {"top_p": 0.0}, "top_p must be above 0"),
+        ("a", {"min_p": 2.0}, "min_p must be from 0 to 1"),
+        ("a", {"repetition_penalty": 0.0}, "repetition_penalty must be positive"),
+        ("a", {"stop": [""]}, "stop must hold texts that are not empty"),
+        ("a", {"stop_token_ids": [999]}, "stop_token_ids holds 999"),
+        ("a", {"num_beams": 0}, "num_beams must be at least 1"),
+        ("a", {"num_beams": 2, "temperature": 1.0}, "num_beams takes no temperature"),
+        ("\ud800", {}, "a text is not valid Unicode"),
+    ],
+)
+def test_bad_input(model: models.LanguageModel, prompts: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        model.generate(prompts, **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gemma"}, "model_type 'gemma' is not supported; known are .*llama.*gpt2"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn' is not supported"),
+        ({"num_key_value_heads": 3}, "3 key/value heads do not divide 4"),
+        (
+            {"intermediate_size": 65},
+            "mlp.gate_proj.weight with .* is .128, 32., the configuration wants .130",
+        ),
+        ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
+        ({"num_hidden_layers": 3}, "model.layers.2.input_layernorm.weight is missing"),
+    ],
+)
+def test_bad_folders(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.load(decoders.write_folder(tmp_path / "bad", **change))
+
+
+def test_the_command(model: models.LanguageModel, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["generate", "--model", str(folder), "--max-new-tokens", "12", "Hello"]
+    wanted = model.generate("Hello", max_new_tokens=12)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == wanted.text + "\n"
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == wanted.tokens
+    assert cli.main([*command, "--chat"]) == 2
+    assert "the model has no chat template" in capsys.readouterr().err
