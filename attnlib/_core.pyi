@@ -95,6 +95,16 @@ def rotary_embedding(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 
+# Recurrent layers: (out, cell_out).
+
+def lstm_cell(
+    gates: ArrayLike,
+    projected: ArrayLike,
+    cell: ArrayLike,
+    out: NDArray[Any] | None = None,
+    cell_out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
 # Attention: an array, or a tuple (out[, weights][, lse]).
 
 def attention(

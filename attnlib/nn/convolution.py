@@ -229,7 +229,10 @@ class Conv1d(Module):
             rows = np.empty(steps.shape, steps.dtype)
             _transpose_into(rows, steps)
         count = (padded - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1
-        per_batch, per_step, per_channel = rows.strides
+        # Not those of the array: NumPy leaves the stride of an axis of one element open.
+        per_channel = steps.itemsize
+        per_step = channels * per_channel
+        per_batch = padded * per_step
         kernel = (self.kernel_size, per_step * self.dilation)
         windows = as_strided(
             rows,

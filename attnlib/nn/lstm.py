@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.functional import linear, sigmoid, tanh
+from attnlib.functional import linear, lstm_cell
 from attnlib.nn.recurrent import Recurrent
 
 __all__ = ["LSTM"]
@@ -120,25 +120,16 @@ class LSTM(Recurrent):
         projected = linear(x, self._weight("weight_ih" + suffix), self._summed_bias(suffix, x.dtype))
         weight = self._weight("weight_hh" + suffix)
         to_output = self._weight("weight_hr" + suffix) if self.proj_size else None
-        size = self.hidden_size
-        gates = np.empty((x.shape[0], 4 * size), x.dtype)
-        into, forget, candidate, outward = (gates[:, k * size : (k + 1) * size] for k in range(4))
-        into_and_forget = gates[:, : 2 * size]
+        gates = np.empty((x.shape[0], 4 * self.hidden_size), x.dtype)
         hidden, cell = states
-        squashed = np.empty_like(cell)
+        unprojected = np.empty_like(cell)
         for step in order:
             here = out[:, step]
-            linear(hidden, weight, residual=projected[:, step], out=gates)
-            sigmoid(into_and_forget, out=into_and_forget)
-            tanh(candidate, out=candidate)
-            sigmoid(outward, out=outward)
-            np.multiply(cell, forget, out=cell)
-            np.multiply(into, candidate, out=candidate)
-            np.add(cell, candidate, out=cell)
-            tanh(cell, out=squashed)
+            linear(hidden, weight, out=gates)
             if to_output is None:
-                np.multiply(outward, squashed, out=here)
+                lstm_cell(gates, projected[:, step], cell, out=here, cell_out=cell)
             else:
-                linear(np.multiply(outward, squashed, out=squashed), to_output, out=here)
+                lstm_cell(gates, projected[:, step], cell, out=unprojected, cell_out=cell)
+                linear(unprojected, to_output, out=here)
             hidden = here
         states[0][...] = hidden
