@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.functional import linear, lstm_cell
+from attnlib.functional import PackedWeight, linear, lstm_steps, pack_weight
 from attnlib.nn.recurrent import Recurrent
 
 __all__ = ["LSTM"]
@@ -118,18 +118,24 @@ class LSTM(Recurrent):
 
     def _scan(self, suffix: str, x: Array, order: range, states: list[Array], out: Array) -> None:
         projected = linear(x, self._weight("weight_ih" + suffix), self._summed_bias(suffix, x.dtype))
-        weight = self._weight("weight_hh" + suffix)
-        to_output = self._weight("weight_hr" + suffix) if self.proj_size else None
-        gates = np.empty((x.shape[0], 4 * self.hidden_size), x.dtype)
         hidden, cell = states
-        unprojected = np.empty_like(cell)
-        for step in order:
-            here = out[:, step]
-            linear(hidden, weight, out=gates)
-            if to_output is None:
-                lstm_cell(gates, projected[:, step], cell, out=here, cell_out=cell)
-            else:
-                lstm_cell(gates, projected[:, step], cell, out=unprojected, cell_out=cell)
-                linear(unprojected, to_output, out=here)
-            hidden = here
-        states[0][...] = hidden
+        _, cell[...] = lstm_steps(
+            projected,
+            _as_float64(self._weight("weight_hh" + suffix), x.dtype),
+            hidden,
+            cell,
+            output_weight=_as_float64(self._weight("weight_hr" + suffix), x.dtype)
+            if self.proj_size
+            else None,
+            backwards=order.step < 0,
+            out=out,
+        )
+        if order:
+            hidden[...] = out[:, order[-1]]
+
+
+def _as_float64(weight: PackedWeight, dtype: np.dtype[Any]) -> PackedWeight:
+    """Repack a weight for a computation in float64: its panels are computed in their own dtype alone."""
+    if dtype != np.float64 or weight.dtype == np.float64:
+        return weight
+    return pack_weight(weight.unpack(), dtype="float64")

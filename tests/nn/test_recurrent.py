@@ -17,7 +17,6 @@ from attnlib import nn
 
 Array = NDArray[Any]
 LAYERS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
-EPS_BFLOAT16 = float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
 
 
 def flat(result: Any) -> list[Any]:
