@@ -211,8 +211,8 @@ class Conv1d(Module):
                     out = np.empty((*part.shape[:2], self.out_channels), part.dtype)
                 out[..., mine] = part
         assert out is not None
-        result: Array = out if array.ndim == 3 else out[0]
-        return result.swapaxes(-1, -2)
+        result: Array = out.swapaxes(1, 2)
+        return result if array.ndim == 3 else result[0]
 
     def _windows(self, steps: Array) -> Array:
         """View (B, L, channels) as (B, M, K * channels): the window of each result as one row."""
