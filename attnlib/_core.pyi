@@ -95,6 +95,18 @@ def rotary_embedding(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 
+# Recurrent layers: (out, cell).
+
+def lstm_steps(
+    projected: ArrayLike,
+    weight: PackedWeight,
+    hidden: ArrayLike,
+    cell: ArrayLike,
+    output_weight: PackedWeight | None = None,
+    backwards: bool = False,
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+
 # Attention: an array, or a tuple (out[, weights][, lse]).
 
 def attention(

@@ -9,6 +9,7 @@ void register_activation(pybind11::module_& module);
 void register_attention(pybind11::module_& module);
 void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
+void register_lstm_steps(pybind11::module_& module);
 void register_matmul(pybind11::module_& module);
 void register_normalization(pybind11::module_& module);
 void register_rotary(pybind11::module_& module);

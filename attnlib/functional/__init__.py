@@ -13,6 +13,7 @@ Shared by all of them:
 
 from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, tanh
 from attnlib.functional.attention import attention, attention_varlen, merge_attention
+from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
 from attnlib.functional.positions import rotary_embedding, sinusoidal_encoding
@@ -26,6 +27,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "lstm_steps",
     "matmul",
     "merge_attention",
     "pack_weight",

@@ -1,10 +1,13 @@
 """Layers for inference, batch first, with the names of ``torch.nn``."""
 
 from attnlib.nn.attention import MultiheadAttention
+from attnlib.nn.convolution import Conv1d
 from attnlib.nn.decoder import TransformerDecoder, TransformerDecoderLayer
 from attnlib.nn.embedding import Embedding
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
+from attnlib.nn.gru import GRU
 from attnlib.nn.linear import Linear
+from attnlib.nn.lstm import LSTM
 from attnlib.nn.module import Module
 from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.positions import (
@@ -13,9 +16,14 @@ from attnlib.nn.positions import (
     RelativePositionBias,
     alibi_slopes,
 )
+from attnlib.nn.recurrent import RNN
 from attnlib.nn.transformer import Transformer
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Conv1d",
     "Embedding",
     "LayerNorm",
     "LearnedPositionalEncoding",

@@ -206,7 +206,7 @@ class Module:
         """
         caller = f"{type(self).__name__}.load_state_dict"
         slots = dict(self.named_parameters())
-        arrays = {name: as_float_array(caller, name, state[name]) for name in slots if name in state}
+        arrays = {name: as_float_array(caller, repr(name), state[name]) for name in slots if name in state}
         complaints = []
         if missing := [repr(name) for name in slots if name not in arrays]:
             complaints.append("missing: " + ", ".join(missing))
@@ -255,12 +255,12 @@ class Module:
 
 
 def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
-    """Return `value` as an array; raise unless it has one of attnlib's dtypes, naming caller and argument."""
+    """Return `value` as an array of one of the four dtypes, or raise a TypeError that calls it `name`."""
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{caller}: {name!r} is a masked array; fill it first")
+        raise TypeError(f"{caller}: {name} is a masked array; fill it first")
     array = np.asarray(value)
     if array.dtype.newbyteorder("=") not in _FLOATS:
         raise TypeError(
-            f"{caller}: {name!r} has dtype {array.dtype}; float32, float64, float16 or bfloat16 is needed"
+            f"{caller}: {name} has dtype {array.dtype}; float32, float64, float16 or bfloat16 is needed"
         )
     return array

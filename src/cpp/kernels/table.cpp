@@ -9,14 +9,15 @@ extern const ActivationKernels activation_kernels;
 extern const AttentionDecodeKernels attention_decode_kernels;
 extern const AttentionKernels attention_kernels;
 extern const CeilingKernels ceiling_kernels;
+extern const LstmCellKernels lstm_cell_kernels;
 extern const MatmulKernels matmul_kernels;
 extern const NormalizationKernels normalization_kernels;
 extern const RotaryKernels rotary_kernels;
 extern const SoftmaxKernels softmax_kernels;
 
 extern constinit const KernelTable table = {
-    ATTNLIB_NAME(ATTNLIB_ISA), &activation_kernels,    &attention_kernels, &attention_decode_kernels, &ceiling_kernels,
-    &matmul_kernels,           &normalization_kernels, &rotary_kernels,    &softmax_kernels,
+    ATTNLIB_NAME(ATTNLIB_ISA), &activation_kernels, &attention_kernels,     &attention_decode_kernels, &ceiling_kernels,
+    &lstm_cell_kernels,        &matmul_kernels,     &normalization_kernels, &rotary_kernels,           &softmax_kernels,
 };
 
 }  // namespace attnlib::ATTNLIB_ISA

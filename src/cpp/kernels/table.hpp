@@ -5,6 +5,7 @@
 #include "kernels/attention.hpp"
 #include "kernels/attention_decode.hpp"
 #include "kernels/ceiling.hpp"
+#include "kernels/lstm_cell.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/normalization.hpp"
 #include "kernels/rotary.hpp"
@@ -18,6 +19,7 @@ struct KernelTable {
   const AttentionKernels* attention;
   const AttentionDecodeKernels* attention_decode;
   const CeilingKernels* ceiling;
+  const LstmCellKernels* lstm_cell;
   const MatmulKernels* matmul;
   const NormalizationKernels* normalization;
   const RotaryKernels* rotary;
