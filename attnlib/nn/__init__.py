@@ -6,6 +6,7 @@ from attnlib.nn.decoder import TransformerDecoder, TransformerDecoderLayer
 from attnlib.nn.embedding import Embedding
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
 from attnlib.nn.gru import GRU
+from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.linear import Linear
 from attnlib.nn.lstm import LSTM
 from attnlib.nn.module import Module
@@ -25,6 +26,7 @@ __all__ = [
     "RNN",
     "Conv1d",
     "Embedding",
+    "KVCache",
     "LayerNorm",
     "LearnedPositionalEncoding",
     "Linear",
