@@ -17,7 +17,7 @@ from attnlib.nn.positions import (
     RelativePositionBias,
     alibi_slopes,
 )
-from attnlib.nn.recurrent import RNN
+from attnlib.nn.rnn import RNN
 from attnlib.nn.transformer import Transformer
 
 __all__ = [

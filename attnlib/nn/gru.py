@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from attnlib.functional import linear, sigmoid, tanh
-from attnlib.nn.recurrent import Recurrent
+from attnlib.nn.recurrent import OneState
 
 __all__ = ["GRU"]
 
 Array = NDArray[Any]
 
 
-class GRU(Recurrent):
+class GRU(OneState):
     """The gated recurrent unit (Cho et al., 2014, the paper that brought the encoder-decoder).
 
     With ``a = weight_ih @ x[t] + bias_ih`` and ``b = weight_hh @ h[t - 1] + bias_hh``, each in three blocks
@@ -73,37 +73,6 @@ class GRU(Recurrent):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__(3, input_size, hidden_size, num_layers, bias, batch_first, bidirectional, rng=rng)
-
-    def __call__(self, x: ArrayLike, h0: ArrayLike | None = None) -> tuple[Array, Array]:
-        """Run over all steps.
-
-        Parameters
-        ----------
-        x : (B, S, I) or (S, I)
-        h0 : (L * N, B, H), or (L * N, H) with (S, I), optional
-            The state before the first step. Default zeros.
-
-        Returns
-        -------
-        out : (B, S, N * H)
-            The state of the last layer after each step.
-        h : (L * N, B, H)
-            The state of each layer and direction after its last step. Without B if `x` has none.
-
-        Raises
-        ------
-        TypeError
-            If an array is not float32, float64, float16 or bfloat16.
-        ValueError
-            If an array's shape does not fit.
-
-        Notes
-        -----
-        The results have the dtype that the arrays and parameters promote to. With float16 and bfloat16 the
-        state is float32 from the first step to the last, and results are rounded once.
-        """
-        out, (h,) = self._run(x, ("h0",), (h0,))
-        return out, h
 
     def _scan(self, suffix: str, x: Array, order: range, states: list[Array], out: Array) -> None:
         projected = linear(x, self._weight("weight_ih" + suffix), self._bias("bias_ih" + suffix, x.dtype))

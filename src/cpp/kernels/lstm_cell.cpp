@@ -12,8 +12,7 @@ static void lstm_cell(const LstmCellRows& rows) noexcept {
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     const C* gates = static_cast<const C*>(rows.gates) + row * rows.gates_stride;
     const C* projected = static_cast<const C*>(rows.projected) + row * rows.projected_stride;
-    const C* cell = static_cast<const C*>(rows.cell) + row * rows.cell_stride;
-    C* cell_out = static_cast<C*>(rows.cell_out) + row * rows.cell_out_stride;
+    C* cell = static_cast<C*>(rows.cell) + row * rows.cell_stride;
     C* out = static_cast<C*>(rows.out) + row * rows.out_stride;
     for (std::int64_t unit = 0; unit < units; unit += width) {
       const int count = units - unit < width ? static_cast<int>(units - unit) : width;
@@ -24,7 +23,7 @@ static void lstm_cell(const LstmCellRows& rows) noexcept {
       const vec<C> added = sigmoid<C>(gate(0)) * tanh(gate(2));
       const vec<C> kept = sigmoid<C>(gate(1)) * load_lanes(cell + unit, count);
       const vec<C> state = kept + added;
-      store_lanes(cell_out + unit, state, count);
+      store_lanes(cell + unit, state, count);
       store_lanes(out + unit, sigmoid<C>(gate(3)) * tanh(state), count);
     }
   }

@@ -1,10 +1,10 @@
 // The element-wise part of a step of an LSTM (Hochreiter and Schmidhuber, 1997; F. Gers et al., 2000):
 //
 //   a = gates + projected, in four blocks of H columns: i, f, g, o
-//   cell_out = sigmoid(f) * cell + sigmoid(i) * tanh(g)
-//   out      = sigmoid(o) * tanh(cell_out)
+//   cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
+//   out  = sigmoid(o) * tanh(cell)
 //
-// gates and projected are (B, 4 H), cell, cell_out and out (B, H); all rows are contiguous. It is a kernel of its own
+// gates and projected are (B, 4 H), cell and out (B, H); all rows are contiguous. It is a kernel of its own
 // because a step of a small batch is short: as nine passes of separate operations it took 19 microseconds for 8 x 512
 // floats, against 150 of the product before it.
 //
@@ -23,13 +23,11 @@ namespace attnlib {
 struct LstmCellRows {
   const void* gates;
   const void* projected;
-  const void* cell;
-  void* cell_out;  // may be cell itself
+  void* cell;
   void* out;
   std::int64_t gates_stride;
   std::int64_t projected_stride;
   std::int64_t cell_stride;
-  std::int64_t cell_out_stride;
   std::int64_t out_stride;
   std::int64_t rows;
   std::int64_t units;  // H

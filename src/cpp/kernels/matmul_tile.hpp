@@ -137,16 +137,14 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
 template <class T>
 ATTNLIB_INLINE void fetch_ends(const MatmulBlock& block, std::int64_t row, std::int64_t column, int rows) {
   constexpr int line = 64 / sizeof(T);
-  const T* out = static_cast<const T*>(block.out) + row * block.out_stride + column;
-  const T* residual = static_cast<const T*>(block.residual) + row * block.residual_stride + column;
-  for (int r = 0; r < rows; ++r) {
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    const T* out = static_cast<const T*>(block.out) + r * block.out_stride + column;
 #pragma GCC unroll 8
-    for (int n = 0; n < panel_width<compute_type<T>>; n += line) {
-      __builtin_prefetch(out + n, 1);
-      if (block.residual != nullptr) __builtin_prefetch(residual + n);
-    }
-    out += block.out_stride;
-    residual += block.residual_stride;
+    for (int n = 0; n < panel_width<compute_type<T>>; n += line) __builtin_prefetch(out + n, 1);
+    if (block.residual == nullptr) continue;
+    const T* residual = static_cast<const T*>(block.residual) + r * block.residual_stride + column;
+#pragma GCC unroll 8
+    for (int n = 0; n < panel_width<compute_type<T>>; n += line) __builtin_prefetch(residual + n);
   }
 }
 
@@ -165,9 +163,11 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
   const bool in_place = block.panel_stride == panel_width<C>;
   const std::int64_t panels = (block.columns + panel_width<C> - 1) / panel_width<C>;
-  // The rows that follow are fetched meanwhile, an equal part before each tile.
+  // The rows that follow are fetched meanwhile, an equal part before each tile; if they lie end to end, lest what is
+  // between them be fetched too.
   const auto* next_rows = reinterpret_cast<const char*>(left + block.rows * block.left_stride);
-  const std::int64_t next_bytes = block.rows_after * block.left_stride * std::int64_t{sizeof(*left)};
+  const std::int64_t rows_after = block.left_stride == block.depth ? block.rows_after : 0;
+  const std::int64_t next_bytes = rows_after * block.depth * std::int64_t{sizeof(*left)};
   std::int64_t column = 0, tiles_begun = 0, fetched = 0;
   for (std::int64_t index = 0; index < panels; ++index) {
     const std::int64_t rest = block.columns - column;

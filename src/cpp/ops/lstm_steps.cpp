@@ -42,12 +42,10 @@ void update_cell(const TensorView& gates, const TensorView& projected, const Ten
     kernel({.gates = gates.at(row * gates.strides[0]),
             .projected = projected.at(row * projected.strides[0]),
             .cell = cell.at(row * cell.strides[0]),
-            .cell_out = cell.at(row * cell.strides[0]),
             .out = out.at(row * out.strides[0]),
             .gates_stride = gates.strides[0],
             .projected_stride = projected.strides[0],
             .cell_stride = cell.strides[0],
-            .cell_out_stride = cell.strides[0],
             .out_stride = out.strides[0],
             .rows = std::min(block, batch - row),
             .units = units});
