@@ -256,9 +256,9 @@ def merge_attention(
 
 
 def _stacked(name: str, parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Array:
-    if isinstance(parts, np.ndarray):
-        return parts
-    arrays = [np.asarray(part) for part in parts]  # type: ignore[union-attr]
+    if not isinstance(parts, Sequence):
+        return np.asarray(parts)
+    arrays = [np.asarray(part) for part in parts]
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
         raise ValueError(

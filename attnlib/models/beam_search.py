@@ -51,7 +51,7 @@ def beam_search(
     score : float
     """
     room = min(max_new_tokens, model.context_length - len(prompt))
-    state, logits = prefill(model, [prompt], len(prompt) + room)
+    cache, logits = prefill(model, [prompt], len(prompt) + room)
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     done: list[tuple[float, list[int]]] = []
     for length in range(1, room + 1):
@@ -85,8 +85,8 @@ def beam_search(
             break
         if len(done) == num_beams and done[-1][0] >= beams[0][0] / length**length_penalty:
             return done[0][1], done[0][0]
-        state = state.take(parents)
-        logits = model.logits(model.hidden(np.array([[tokens[-1]] for _, tokens in beams]), state)[:, -1])
+        cache.reorder(parents)
+        logits = model.logits(model.hidden(np.array([[tokens[-1]] for _, tokens in beams]), cache)[:, -1])
     done += [(total / len(tokens) ** length_penalty, tokens) for total, tokens in beams]
     score, tokens = max(done, key=lambda entry: entry[0])
     return tokens, score

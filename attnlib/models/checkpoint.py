@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -47,11 +47,14 @@ class Source:
     names
         The tensors, stacked along their first axis.
     changes
-        What to do to a tensor of `names` first; one that is not here is taken as it is.
+        What to do to a tensor of `names` first, leaving its shape; one that is not here is taken as it is.
+    transposed
+        Whether the file has the parameter's transpose.
     """
 
     names: tuple[str, ...]
-    changes: Mapping[str, Change]
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    transposed: bool = False
 
 
 class ShardedSafetensors:
@@ -122,30 +125,25 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
     for parameter, source in sources.items():
         missing = [name for name in source.names if name not in shapes]
         complaints += [f"{name} is missing" for name in missing]
-        if not missing and (found := _joined(source, shapes)) not in (
-            wanted := slots[parameter].shape,
-            wanted[::-1],
-        ):
+        wanted = slots[parameter].shape[:: -1 if source.transposed else 1]
+        if not missing and (found := _joined(source, shapes)) != wanted:
             complaints.append(f"{' with '.join(source.names)} is {found}, the configuration wants {wanted}")
     if complaints:
         more = f"; and {len(complaints) - 10} more" if len(complaints) > 10 else ""
         raise ValueError(f"{checkpoint.path}: {'; '.join(complaints[:10])}{more}")
     for parameter, source in sources.items():
-        slot = slots[parameter]
         parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
         array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if array.shape != slot.shape:
-            raise ValueError(
-                f"{checkpoint.path}: {source.names[0]} is {array.shape}, the configuration wants {slot.shape}"
-            )
-        slot.store(array)
+        slots[parameter].store(array.T if source.transposed else array)
         for name in source.names:
             checkpoint.forget(name)
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Find the shape of the tensors stacked; where the others do not fit the first, that of the odd one."""
     parts = [shapes[name] for name in source.names]
-    return (sum(part[0] for part in parts), *parts[0][1:])
+    odd = [part for part in parts if not part or part[1:] != parts[0][1:]]
+    return odd[0] if odd else (sum(part[0] for part in parts), *parts[0][1:])
 
 
 def _same(tensor: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from attnlib import nn
 from attnlib.functional import PackedWeight, attention, linear, pack_weight
 from attnlib.models.checkpoint import Checkpoint
-from attnlib.models.decoder_state import DecoderState
 
 __all__ = ["Decoder", "attend"]
 
@@ -27,17 +26,17 @@ def attend(
     query: NDArray[Any],
     key: NDArray[Any],
     value: NDArray[Any],
-    state: DecoderState | None,
+    cache: nn.KVCache | None,
     layer: int,
     window: int | None = None,
 ) -> NDArray[Any]:
-    """Attend causally to the tokens of this pass and those in `state`: (B, H, S, D) to (B, S, H * D).
+    """Attend causally to the tokens of this pass and those in `cache`: (B, H, S, D) to (B, S, H * D).
 
     Parameters
     ----------
     query : (B, H, S, D)
     key, value : (B, G, S, D)
-    state
+    cache
         What came before; the new keys and values are added to it.
     layer
         Whose keys and values to take from it.
@@ -46,9 +45,8 @@ def attend(
     """
     batch, heads, count, size = query.shape
     lengths = None
-    if state is not None:
-        lengths = state.lengths + count
-        key, value = state.append(layer, key, value)
+    if cache is not None:
+        key, value, lengths = cache.append(layer, key, value)
     # Heads are written beside each other, so that what follows needs no copy.
     out = np.empty((batch, count, heads, size), query.dtype)
     attention(
@@ -83,8 +81,8 @@ class Decoder(nn.Module):
     dtype: np.dtype[Any] = np.dtype(np.float32)
 
     @abstractmethod
-    def hidden(self, ids: NDArray[np.intp], state: DecoderState | None = None) -> NDArray[Any]:
-        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `state`."""
+    def hidden(self, ids: NDArray[np.intp], cache: nn.KVCache | None = None) -> NDArray[Any]:
+        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `cache`."""
 
     @abstractmethod
     def load(self, checkpoint: Checkpoint) -> None:
@@ -141,10 +139,15 @@ class Decoder(nn.Module):
         parts = [linear(hidden, part) for part in self._head]
         return np.concatenate(parts, axis=-1).astype(np.float32, copy=False)
 
-    def state(self, batch: int, capacity: int) -> DecoderState:
-        """Make an empty state for `batch` sequences of at most `capacity` tokens."""
-        return DecoderState(
-            self.num_layers, batch, self.num_key_value_heads, self.head_dim, capacity, self.dtype
+    def cache(self, batch: int, capacity: int) -> nn.KVCache:
+        """Make an empty cache with room for `capacity` tokens of each of `batch` sequences."""
+        return nn.KVCache(
+            self.num_layers,
+            batch,
+            self.num_key_value_heads,
+            self.head_dim,
+            capacity=capacity,
+            dtype=self.dtype,
         )
 
     def check_ids(self, caller: str, ids: ArrayLike) -> NDArray[np.intp]:

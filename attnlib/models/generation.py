@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib import nn
 from attnlib.models.decoder import Decoder
-from attnlib.models.decoder_state import DecoderState
 from attnlib.models.sampling import Sampling, log_softmax64
 
 __all__ = ["LogitsCallback", "Step", "check_prompts", "decode", "prefill"]
@@ -69,27 +69,28 @@ def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: 
 
 def prefill(
     model: Decoder, prompts: Sequence[Sequence[int]], capacity: int
-) -> tuple[DecoderState, NDArray[np.float32]]:
+) -> tuple[nn.KVCache, NDArray[np.float32]]:
     """Run prompts of any lengths; what all begin with is computed once.
 
     Returns
     -------
-    state : DecoderState
+    cache : KVCache
         Of all prompts, with room for `capacity` tokens each.
     logits : (B, V) float32 ndarray
         Of the token after each.
     """
-    state = model.state(len(prompts), capacity)
     shared = _shared(prompts)
-    last = []
-    for row, prompt in enumerate(prompts):
-        if row and shared:
-            state.copy_prefix(0, row, shared)
-        elif shared:
-            model.hidden(np.array([prompt[:shared]], np.intp), state.row(0))
-        hidden = model.hidden(np.array([prompt[shared:]], np.intp), state.row(row))
-        last.append(hidden[:, -1])
-    return state, model.logits(np.concatenate(last))
+    if shared:
+        beginning = model.cache(1, capacity)
+        model.hidden(np.array([prompts[0][:shared]], np.intp), beginning)
+        caches = beginning.fork(len(prompts))
+    else:
+        caches = [model.cache(1, capacity) for _ in prompts]
+    last = [
+        model.hidden(np.array([prompt[shared:]], np.intp), cache)[:, -1]
+        for prompt, cache in zip(prompts, caches, strict=True)
+    ]
+    return nn.KVCache.join(caches), model.logits(np.concatenate(last))
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
@@ -142,7 +143,7 @@ def decode(
     if not prompts:
         return
     capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
-    state, logits = prefill(model, prompts, capacity)
+    cache, logits = prefill(model, prompts, capacity)
     streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))
@@ -160,10 +161,10 @@ def decode(
         if not going or step + 1 == max_new_tokens:
             return
         if len(going) < len(rows):
-            state = state.take(going)
+            cache.reorder(going)
             rows = [rows[place] for place in going]
         tokens = np.array([[sequences[row][-1]] for row in rows], np.intp)
-        logits = model.logits(model.hidden(tokens, state)[:, -1])
+        logits = model.logits(model.hidden(tokens, cache)[:, -1])
 
 
 def adjust(

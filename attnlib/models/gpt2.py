@@ -12,7 +12,6 @@ from attnlib import nn
 from attnlib.models.checkpoint import Checkpoint, Source, fill
 from attnlib.models.config import Fields
 from attnlib.models.decoder import Decoder, attend
-from attnlib.models.decoder_state import DecoderState
 from attnlib.nn.module import ArrayParameter, normal
 
 __all__ = ["Gpt2Config", "Gpt2Model", "read_config"]
@@ -78,11 +77,11 @@ class Gpt2Layer(nn.Module):
         self.linear1 = nn.Linear(width, config.n_inner)
         self.linear2 = nn.Linear(config.n_inner, width)
 
-    def __call__(self, x: NDArray[Any], state: DecoderState | None, index: int) -> NDArray[Any]:
+    def __call__(self, x: NDArray[Any], cache: nn.KVCache | None, index: int) -> NDArray[Any]:
         """Run the layer on (B, S, d)."""
         heads = self._config.n_head
         mixed = self.in_proj(self.norm1(x)).reshape(*x.shape[:2], 3 * heads, -1).swapaxes(1, 2)
-        attended = attend(mixed[:, :heads], mixed[:, heads : 2 * heads], mixed[:, 2 * heads :], state, index)
+        attended = attend(mixed[:, :heads], mixed[:, heads : 2 * heads], mixed[:, 2 * heads :], cache, index)
         x = self.out_proj(attended, residual=x)
         inner = self.linear1(self.norm2(x), activation=self._config.activation_function)
         return self.linear2(inner, residual=x)
@@ -117,16 +116,14 @@ class Gpt2Model(Decoder):
         """The size d of a hidden state."""
         return self.config.n_embd
 
-    def hidden(self, ids: NDArray[np.intp], state: DecoderState | None = None) -> NDArray[Any]:
-        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `state`."""
+    def hidden(self, ids: NDArray[np.intp], cache: nn.KVCache | None = None) -> NDArray[Any]:
+        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `cache`."""
         places = np.arange(ids.shape[1])[None]
-        if state is not None:
-            places = places + state.lengths[:, None]
+        if cache is not None:
+            places = places + cache.positions[:, None]
         x = self.embed(ids) + self.positions.value[places]
         for index, layer in enumerate(self.layers):
-            x = layer(x, state, index)
-        if state is not None:
-            state.advance(ids.shape[1])
+            x = layer(x, cache, index)
         return self.norm(x)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -158,11 +155,10 @@ _NAMES = {
 def _source(parameter: str, prefix: str) -> Source:
     """Find the tensor of a parameter such as ``layers.3.in_proj.weight``."""
     if parameter == "positions":
-        return Source((f"{prefix}wpe.weight",), {})
+        return Source((f"{prefix}wpe.weight",))
     module, kind = parameter.rsplit(".", 1)
     if module == "norm":
-        return Source((f"{prefix}ln_f.{kind}",), {})
+        return Source((f"{prefix}ln_f.{kind}",))
     _, number, part = module.split(".")
-    tensor = f"{prefix}h.{number}.{_NAMES[part]}.{kind}"
-    # The products of GPT-2 were written as x @ weight; norms are left alone by a transposition.
-    return Source((tensor,), {tensor: np.transpose})
+    # The products of GPT-2 were written as x @ weight; vectors are left alone by a transposition.
+    return Source((f"{prefix}h.{number}.{_NAMES[part]}.{kind}",), transposed=True)

@@ -110,7 +110,8 @@ class LanguageModel:
         length_penalty
             Of beam search. Default 1.
         seed
-            For drawing; the same seed gives the same tokens, whatever else is in the batch.
+            For drawing; the same seed gives a prompt the same tokens, whatever the others of the batch are:
+            what counts is its place among them.
         logits_callback
             Called with a sequence's tokens and its logits (V,), before each choice; what it returns, or
             changes in place, is used.

@@ -17,7 +17,6 @@ from attnlib.functional import rotary_embedding, swiglu
 from attnlib.models.checkpoint import Change, Checkpoint, Source, fill
 from attnlib.models.config import Fields
 from attnlib.models.decoder import Decoder, attend
-from attnlib.models.decoder_state import DecoderState
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.rope import Rope, RopeTable, read_rope
 
@@ -182,7 +181,7 @@ class LlamaLayer(nn.Module):
         x: NDArray[Any],
         tables: tuple[NDArray[Any], NDArray[Any]],
         positions: NDArray[np.intp] | None,
-        state: DecoderState | None,
+        cache: nn.KVCache | None,
         index: int,
     ) -> NDArray[Any]:
         """Run the layer on (B, S, d)."""
@@ -195,7 +194,7 @@ class LlamaLayer(nn.Module):
         mixed = mixed.swapaxes(1, 2)
         turned = rotary_embedding(mixed[:, : heads + groups], *tables, positions=positions)
         attended = attend(
-            turned[:, :heads], turned[:, heads:], mixed[:, heads + groups :], state, index, self._window
+            turned[:, :heads], turned[:, heads:], mixed[:, heads + groups :], cache, index, self._window
         )
         x = self.out_proj(attended, residual=x)
         both = self.gate_up(self.norm2(x))
@@ -232,19 +231,18 @@ class LlamaModel(Decoder):
         """The size d of a hidden state."""
         return self.config.hidden_size
 
-    def hidden(self, ids: NDArray[np.intp], state: DecoderState | None = None) -> NDArray[Any]:
-        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `state`."""
+    def hidden(self, ids: NDArray[np.intp], cache: nn.KVCache | None = None) -> NDArray[Any]:
+        """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `cache`."""
         x = self.embed(ids)
         positions = None
         length = ids.shape[1]
-        if state is not None:
-            positions = state.lengths[:, None] + np.arange(length)
-            length += int(state.lengths.max())
+        if cache is not None:
+            past = cache.positions
+            positions = past[:, None] + np.arange(length)
+            length += int(past.max())
         tables = self._rope.upto(length)
         for index, layer in enumerate(self.layers):
-            x = layer(x, tables, positions, state, index)
-        if state is not None:
-            state.advance(ids.shape[1])
+            x = layer(x, tables, positions, cache, index)
         return self.norm(x)
 
     def load(self, checkpoint: Checkpoint) -> None:

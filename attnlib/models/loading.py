@@ -91,8 +91,9 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
         raise FileNotFoundError(f"{place}: there is no such folder")
     if not (place / "modules.json").is_file():
         config = JsonFile(place / "config.json")
-        if config.choice("model_type", {**_FAMILIES, **_DECODERS}) in _DECODERS.values():
-            decoder = config.choice("model_type", _DECODERS)(config)
+        kind = config.choice("model_type", {name: name for name in (*_FAMILIES, *_DECODERS)})
+        if kind in _DECODERS:
+            decoder = _DECODERS[kind](config)
             return _language_model(decoder, open_safetensors(place), folder_tokenizer(place, config), dtype)
     return load_sentence_encoder(place, dtype=dtype)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.models.config import Fields, JsonFile, parse_json
+from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
@@ -114,8 +114,8 @@ class TextTokenizer:
             text: str = environment.from_string(self._chat_template).render(
                 messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special
             )
-        except jinja2.TemplateError as error:
-            raise ValueError(f"chat: the chat template failed: {error}") from None
+        except Exception as error:  # a template is a program: it raises what its expressions raise
+            raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
         return text
 
 
@@ -147,12 +147,13 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
 def end_ids(folder: Path, config: Fields) -> tuple[int, ...]:
     """Find the tokens that end a text, in ``generation_config.json`` or else in ``config.json``."""
     path = folder / "generation_config.json"
-    found = parse_json(path).get("eos_token_id") if path.is_file() else None
-    if found is None:
-        found = config.get("eos_token_id", ())
-    ids = [found] if isinstance(found, int) else found
-    if not all(isinstance(number, int) for number in ids):
-        raise config.error("eos_token_id", f"must be integers, found {found!r}")
+    file: Fields = JsonFile(path) if path.is_file() else config
+    if "eos_token_id" not in file:
+        file = config
+    found = file.get("eos_token_id", [])
+    ids = found if isinstance(found, list) else [found]
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in ids):
+        raise file.error("eos_token_id", f"must be an integer or a list of them, found {found!r}")
     return tuple(ids)
 
 

@@ -5,7 +5,7 @@ Letters: B batch, G key/value heads, S new tokens, L tokens kept, D head size.
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,65 +14,17 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attnlib.nn.kv_store import KVStore
 from attnlib.nn.module import check_size
+from attnlib.nn.npz_file import read_npz, write_npz
 
 __all__ = ["KVCache"]
 
 _DTYPES = {
     dtype.name: dtype
-    for dtype in (np.dtype(d) for d in (np.float32, np.float16, ml_dtypes.bfloat16, np.int8))
+    for dtype in (np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8))
 }
 _FORMAT = "attnlib.KVCache.1"
-
-
-class _Store:
-    """Keys or values of one layer, (B, G, capacity, D); int8 codes have float32 scales."""
-
-    def __init__(self, data: NDArray[Any], scales: NDArray[np.float32] | None) -> None:
-        self.data = data
-        self.scales = scales
-
-    @classmethod
-    def empty(cls, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Store:
-        scales = np.zeros(shape[:-1], np.float32) if dtype == np.int8 else None
-        return cls(np.zeros(shape, dtype), scales)
-
-    def write(self, row: int, start: int, tokens: NDArray[Any]) -> None:
-        place = (row, slice(None), slice(start, start + tokens.shape[1]))
-        if self.scales is None:
-            self.data[place] = tokens
-            return
-        exact = tokens.astype(np.float32)
-        scale = np.abs(exact).max(axis=-1, initial=0.0) / np.float32(127)
-        divisor = np.where(scale == 0, np.float32(1), scale)
-        self.data[place] = np.clip(np.rint(exact / divisor[..., None]), -127, 127).astype(np.int8)
-        self.scales[place] = scale
-
-    def read(self, length: int) -> NDArray[Any]:
-        view = self.data[:, :, :length]
-        return view if self.scales is None else view * self.scales[:, :, :length, None]
-
-    def resized(self, capacity: int, kept: int) -> _Store:
-        """Copy the first `kept` tokens into new arrays of `capacity`."""
-        shape = (*self.data.shape[:2], capacity, self.data.shape[3])
-        new = _Store.empty(shape, self.data.dtype)
-        new.data[:, :, :kept] = self.data[:, :, :kept]
-        if new.scales is not None and self.scales is not None:
-            new.scales[:, :, :kept] = self.scales[:, :, :kept]
-        return new
-
-    def rows(self, indices: NDArray[np.intp]) -> _Store:
-        return _Store(self.data[indices], None if self.scales is None else self.scales[indices])
-
-    def drop_first(self, row: int, count: int, length: int) -> None:
-        """Move tokens ``count..length`` of one sequence to the front (NumPy minds the overlap)."""
-        for array in (self.data, self.scales):
-            if array is not None:
-                array[row, :, : length - count] = array[row, :, count:length]
-
-    @property
-    def nbytes(self) -> int:
-        return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
 
 class KVCache:
@@ -95,9 +47,10 @@ class KVCache:
         Attention over the cache must itself be limited with ``window=(window - 1, 0)``, since a view may
         still hold older tokens. Default None: nothing is evicted.
     dtype
-        ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"int8"``. Keys and values are rounded to it. int8
-        has one symmetric scale per token and head, ``max|x| / 127``, so an element is off by at most half a
-        scale; it is read back as float32, into a new array each time (O(L) work and memory per read).
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, which take keys and values of that dtype,
+        or ``"int8"``, which takes any but float64. int8 has one symmetric scale per token and head, ``max|x|
+        / 127``, so an element is off by at most half a scale; it is read back as float32, into a new array
+        each time (O(L) work and memory per read). A token with NaN or infinity is NaN when read.
 
     Raises
     ------
@@ -156,7 +109,7 @@ class KVCache:
         room = capacity if max_length is None else min(capacity, max_length)
         shape = (batch_size, num_kv_heads, room, head_dim)
         self._stores = [
-            (_Store.empty(shape, self.dtype), _Store.empty(shape, self.dtype)) for _ in range(num_layers)
+            (KVStore.empty(shape, self.dtype), KVStore.empty(shape, self.dtype)) for _ in range(num_layers)
         ]
         self._shared = [False] * num_layers
         self._lengths = np.zeros((num_layers, batch_size), np.int64)
@@ -165,7 +118,7 @@ class KVCache:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens that every layer keeps, (B,); a layer in mid-step may have more."""
-        return self._lengths.min(axis=0, initial=np.iinfo(np.int64).max) if self.num_layers else self._none()
+        return self._lengths.min(axis=0) if self.num_layers else self._none()
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -210,17 +163,26 @@ class KVCache:
         """
         if not 0 <= layer < self.num_layers:
             raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
-        arrays = [self._check(name, array) for name, array in (("key", key), ("value", value))]
-        count = arrays[0].shape[2]
-        if arrays[1].shape[2] != count:
-            raise ValueError(f"KVCache.append: key {arrays[0].shape} and value {arrays[1].shape} differ")
-        new = self._integers("append: new_lengths", new_lengths, count, count)
-        self._make_room(layer, new)
-        before = self._lengths[layer].copy()
-        for store, array in zip(self._stores[layer], arrays, strict=True):
-            for row in range(self.batch_size):
-                store.write(row, int(before[row]), array[row, :, : new[row]])
-        self._lengths[layer] += new
+        keys, values = np.asarray(key), np.asarray(value)
+        self._check("key", keys)
+        self._check("value", values)
+        count = keys.shape[2]
+        if values.shape[2] != count:
+            raise ValueError(f"KVCache.append: key {keys.shape} and value {values.shape} differ")
+        if new_lengths is None:
+            new = [count] * self.batch_size
+        else:
+            new = self._integers("append: new_lengths", new_lengths, count).tolist()
+        # Plain integers: this is called for each layer of each token, and NumPy is slow with small arrays.
+        before = self._make_room(layer, self._lengths[layer].tolist(), new)
+        ends = [start + length for start, length in zip(before, new, strict=True)]
+        for store, array in zip(self._stores[layer], (keys, values), strict=True):
+            if len({*before}) == len({*new}) == 1:
+                store.write(slice(None), before[0], array[:, :, : new[0]])
+            else:
+                for row, (start, length) in enumerate(zip(before, new, strict=True)):
+                    store.write(row, start, array[row, :, :length])
+        self._lengths[layer] = ends
         return self.read(layer)
 
     def read(self, layer: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
@@ -235,7 +197,7 @@ class KVCache:
 
         Lengths count kept tokens, as `lengths` does. A sequence that is shorter stays as it is.
         """
-        limit = self._integers("truncate: length", length, 0, None)
+        limit = self._integers("truncate: length", length)
         np.minimum(self._lengths, limit, out=self._lengths)
 
     def reorder(self, indices: ArrayLike) -> None:
@@ -251,6 +213,32 @@ class KVCache:
         self._lengths = self._lengths[:, rows]
         self._evicted = self._evicted[:, rows]
         self.batch_size = len(rows)
+
+    @classmethod
+    def join(cls, caches: Sequence[KVCache]) -> KVCache:
+        """Make one cache of all sequences of several, which must agree in everything else but the room."""
+        if not caches:
+            raise ValueError("KVCache.join: there are no caches")
+        first = caches[0]
+        for other in caches[1:]:
+            if other._kind() != first._kind():
+                raise ValueError(f"KVCache.join: caches differ: {first._kind()} and {other._kind()}")
+        joined = object.__new__(cls)
+        joined.__dict__.update(first.__dict__)
+        joined.batch_size = sum(cache.batch_size for cache in caches)
+        joined._lengths = np.concatenate([cache._lengths for cache in caches], axis=1)
+        joined._evicted = np.concatenate([cache._evicted for cache in caches], axis=1)
+        joined._shared = [False] * first.num_layers
+        joined._stores = []
+        for layer in range(first.num_layers):
+            pairs = [cache._stores[layer] for cache in caches]
+            keys, values = zip(*pairs, strict=True)
+            joined._stores.append((KVStore.stacked(keys), KVStore.stacked(values)))
+        return joined
+
+    def _kind(self) -> tuple[Any, ...]:
+        sizes = self.num_layers, self.num_kv_heads, self.head_dim
+        return *sizes, self.max_length, self.window, self.dtype.name
 
     def fork(self, n: int) -> list[KVCache]:
         """Make `n` caches that go on from this one, sharing its arrays until one of them is written.
@@ -294,20 +282,15 @@ class KVCache:
                 entries[f"{name}.{layer}"] = bits
                 if store.scales is not None:
                     entries[f"{name}_scales.{layer}"] = store.scales[:, :, :kept]
-        with Path(path).open("wb") as file:
-            np.savez(file, **entries)  # type: ignore[arg-type]
+        write_npz(Path(path), entries)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> KVCache:
         """Read what `save` has written; a file that is nothing of the kind is a ValueError."""
-        with Path(path).open("rb") as file:
-            try:
-                archive = np.load(file, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("it is not an npz archive")
-                return cls._from_entries({name: archive[name] for name in archive.files})
-            except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-                raise ValueError(f"KVCache.load: {path} is not a saved cache: {error}") from error
+        try:
+            return cls._from_entries(read_npz(Path(path)))
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"KVCache.load: {path} is not a saved cache: {error}") from error
 
     @classmethod
     def _from_entries(cls, entries: dict[str, NDArray[Any]]) -> KVCache:
@@ -333,19 +316,24 @@ class KVCache:
                 scales = (
                     _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32) if quantised else None
                 )
-                pair.append(_Store(data, scales))
+                pair.append(KVStore(data, scales))
             cache._stores.append((pair[0], pair[1]))
         cache.num_layers = layers
         cache._shared = [False] * layers
         cache._lengths, cache._evicted = lengths, evicted
         return cache
 
-    def _check(self, name: str, array: ArrayLike) -> NDArray[Any]:
-        tokens = np.asarray(array)
-        shape = (self.batch_size, self.num_kv_heads, self.head_dim)
-        if tokens.ndim != 4 or (*tokens.shape[:2], tokens.shape[3]) != shape:
-            expected = f"({shape[0]}, {shape[1]}, S, {shape[2]})"
-            raise ValueError(f"KVCache.append: {name} has shape {tokens.shape}, the cache needs {expected}")
+    def _check(self, name: str, tokens: NDArray[Any]) -> None:
+        shape = tokens.shape
+        if len(shape) != 4 or (shape[0], shape[1], shape[3]) != (
+            self.batch_size,
+            self.num_kv_heads,
+            self.head_dim,
+        ):
+            expected = f"({self.batch_size}, {self.num_kv_heads}, S, {self.head_dim})"
+            raise ValueError(f"KVCache.append: {name} has shape {shape}, the cache needs {expected}")
+        if tokens.dtype == self.dtype != np.int8:
+            return
         floats = (np.dtype(np.float32), np.dtype(np.float16), _DTYPES["bfloat16"])
         allowed = floats if self.dtype == np.int8 else (self.dtype,)
         if tokens.dtype not in allowed:
@@ -353,10 +341,9 @@ class KVCache:
             raise TypeError(
                 f"KVCache.append: {name} has dtype {tokens.dtype}, a {self.dtype} cache takes {names}"
             )
-        return tokens
 
-    def _integers(self, what: str, value: ArrayLike | None, default: int, most: int | None) -> NDArray[Any]:
-        array = np.asarray(default if value is None else value)
+    def _integers(self, what: str, value: ArrayLike, most: int | None = None) -> NDArray[np.int64]:
+        array = np.asarray(value)
         if array.dtype.kind not in "iu":
             raise TypeError(f"KVCache.{what} must be integers, got {array.dtype}")
         if array.shape not in ((), (self.batch_size,)):
@@ -366,15 +353,15 @@ class KVCache:
             raise ValueError(f"KVCache.{what} must {bound}, got {array}")
         return np.broadcast_to(array.astype(np.int64), (self.batch_size,))
 
-    def _make_room(self, layer: int, new: NDArray[np.int64]) -> None:
-        """Evict, grow and stop sharing, so that `new` tokens can be written to the layer."""
-        lengths = self._lengths[layer]
+    def _make_room(self, layer: int, lengths: list[int], new: list[int]) -> list[int]:
+        """Evict, grow and stop sharing, to have room for `new`; return what is left of `lengths`."""
         capacity = self._stores[layer][0].data.shape[2]
-        surplus = np.zeros_like(lengths)
-        if self.window is not None and (lengths + new).max(initial=0) > capacity:
+        kept = lengths
+        needed = _longest(lengths, new)
+        if self.window is not None and needed > capacity:
             # The first new query reads window - 1 older tokens.
-            surplus = np.maximum(lengths - (self.window - 1), 0)
-        needed = int((lengths - surplus + new).max(initial=0))
+            kept = [min(length, self.window - 1) for length in lengths]
+            needed = _longest(kept, new)
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(f"KVCache.append: {needed} tokens do not fit in max_length {self.max_length}")
         if needed > capacity or self._shared[layer]:
@@ -382,15 +369,20 @@ class KVCache:
             room = room if self.max_length is None else min(room, self.max_length)
             # Before eviction the old tokens may need more than the new room has: they fitted in `capacity`.
             room = max(room, capacity)
-            kept = int(lengths.max(initial=0))
             key, value = self._stores[layer]
-            self._stores[layer] = key.resized(room, kept), value.resized(room, kept)
+            longest = max(lengths, default=0)
+            self._stores[layer] = key.resized(room, longest), value.resized(room, longest)
             self._shared[layer] = False
-        for row in np.flatnonzero(surplus):
-            for store in self._stores[layer]:
-                store.drop_first(int(row), int(surplus[row]), int(lengths[row]))
-        lengths -= surplus
-        self._evicted[layer] += surplus
+        if kept is not lengths:
+            for row, (length, rest) in enumerate(zip(lengths, kept, strict=True)):
+                for store in self._stores[layer]:
+                    store.drop_first(row, length - rest, length)
+                self._evicted[layer, row] += length - rest
+        return kept
+
+
+def _longest(lengths: list[int], new: list[int]) -> int:
+    return max((length + more for length, more in zip(lengths, new, strict=True)), default=0)
 
 
 def _entry(

@@ -109,8 +109,8 @@ def test_streaming(model: models.LanguageModel, prompts: list[str]) -> None:
 def test_step_by_step_equals_the_full_pass(model: models.LanguageModel, prompts: list[str]) -> None:
     ids = model.encode(prompts[0])
     wanted = model([ids])[0]
-    state = model.decoder.state(1, len(ids))
-    found = np.stack([model.decoder.hidden(np.array([[token]]), state)[0, 0] for token in ids])
+    cache = model.decoder.cache(1, len(ids))
+    found = np.stack([model.decoder.hidden(np.array([[token]]), cache)[0, 0] for token in ids])
     logits = model.decoder.logits(found)
     np.testing.assert_array_equal(logits.argmax(axis=1), wanted.argmax(axis=1))
     assert np.abs(logits - wanted).max() <= 1e-3

@@ -69,11 +69,15 @@ def test_formula(
 def test_int8(groups: int, rng: np.random.Generator, assert_close: Any) -> None:
     layer = nn.Conv1d(32, 64, 3, padding=1, groups=groups, rng=rng)
     x = rng.standard_normal((2, 32, 40)).astype(np.float32)
-    exact = layer(x)
     original = layer.state_dict()["weight"]
     layer.to("int8")
-    assert_close(layer(x), exact, 4 / 127)
-    # Half a step of the coarsest column that a row can have.
+    twin = nn.Conv1d(32, 64, 3, padding=1, groups=groups)
+    twin.load_state_dict(layer.state_dict())
+    # What differs is the windows of 8 bits: a value is off by at most 1/254 of the largest of its window,
+    # some 3 deviations, so a sum of random signs by 0.7 % of its deviation. The largest of 5,000 results is
+    # some 4 deviations, and that of as many errors too; twice that.
+    assert_close(layer(x), twin(x).astype(np.float64), 0.014)
+    # Half a step of the coarsest column, and as much again for the balance of columns.
     assert np.abs(layer.state_dict()["weight"] - original).max() <= np.abs(original).max() / 127
     assert layer.state_dict()["weight"].shape == (64, 32 // groups, 3)
 

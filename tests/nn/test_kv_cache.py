@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
@@ -100,12 +101,13 @@ def test_window_keeps_what_attention_reads(step: int) -> None:
         part = slice(start, start + step)
         keys, values, lengths = cache.append(0, key[:, :, part], -key[:, :, part])
         out = al.attention(query[:, :, part], keys, values, causal=True, window=(3, 0), key_lengths=lengths)
+        # Averages of 4 values of size 4: 4 products and 4 roundings of each weight, on either side.
         np.testing.assert_allclose(out, whole[:, :, part], rtol=0, atol=32 * np.finfo(np.float32).eps)
     assert cache.positions.tolist() == [42, 42]
     assert cache.lengths.max() < 42
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.int8])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8])
 def test_dtypes_and_files(dtype: type, tmp_path: Path) -> None:
     cache = KVCache(1, 2, HEADS, DIM, dtype=dtype)
     key = tokens(np.random.default_rng(1), 2, 5)
@@ -119,6 +121,79 @@ def test_dtypes_and_files(dtype: type, tmp_path: Path) -> None:
         np.testing.assert_array_equal(keys, given_key)
     cache.save(tmp_path / "cache")
     np.testing.assert_array_equal(KVCache.load(tmp_path / "cache").read(0)[0], keys)
+
+
+def test_int8_keeps_dirt_to_its_token() -> None:
+    cache = KVCache(1, 1, HEADS, DIM, dtype="int8")
+    key = tokens(np.random.default_rng(2), 1, 4)
+    key[0, 0, 1, 0], key[0, 1, 2, 1] = np.nan, -np.inf
+    key[0, 0, 3] = np.array([1e-45, -1e-45, 0])
+    keys, _, _ = cache.append(0, key, key)
+    dirty = ~np.isfinite(key).all(axis=-1)
+    np.testing.assert_array_equal(np.isnan(keys).all(axis=-1), dirty)
+    half = np.abs(key[~dirty]).max(axis=-1, keepdims=True) / 254
+    assert (np.abs(keys[~dirty] - key[~dirty]) <= half * (1 + 256 * np.finfo(np.float32).eps) + 1e-45).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_join(dtype: str) -> None:
+    """Sequences of different lengths and rooms; what is written to the whole leaves the parts alone."""
+    rng = np.random.default_rng(3)
+    parts = [
+        KVCache(2, batch, HEADS, DIM, capacity=room, dtype=dtype) for batch, room in ((1, 2), (2, 9), (1, 1))
+    ]
+    for count, part in zip((5, 3, 0), parts, strict=True):
+        for layer in range(2):
+            key = tokens(rng, part.batch_size, count)
+            part.append(layer, key, -key)
+    whole = KVCache.join(parts)
+    assert whole.batch_size == 4
+    assert whole.lengths.tolist() == [5, 3, 3, 0]
+    key = tokens(rng, 4, 2)
+    for layer in range(2):
+        keys, values, lengths = whole.append(layer, key, -key)
+        assert lengths.tolist() == [7, 5, 5, 2]
+        row = 0
+        for part in parts:
+            old, _, old_lengths = part.read(layer)
+            for b, length in enumerate(old_lengths.tolist()):
+                np.testing.assert_array_equal(keys[row, :, :length], old[b, :, :length])
+                np.testing.assert_array_equal(values[row, :, :length], -old[b, :, :length])
+                row += 1
+    with pytest.raises(ValueError, match="there are no caches"):
+        KVCache.join([])
+    with pytest.raises(ValueError, match="caches differ"):
+        KVCache.join([parts[0], KVCache(2, 1, HEADS, DIM + 1, dtype=dtype)])
+
+
+def test_a_loaded_cache_goes_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    cache = KVCache(1, 1, HEADS, DIM)
+    first, second = tokens(rng, 1, 6), tokens(rng, 1, 2)
+    cache.append(0, first, first)
+    cache.save(tmp_path / "cache")
+    loaded = KVCache.load(tmp_path / "cache")
+    loaded.truncate(3)
+    keys, _, _ = loaded.append(0, second, second)
+    np.testing.assert_array_equal(keys, np.concatenate([first[:, :, :3], second], axis=2))
+
+
+def test_a_header_is_not_believed(tmp_path: Path) -> None:
+    """An array that says it has a thousand million million elements, of which there are 12."""
+    path = tmp_path / "cache"
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 1000000000000000, 3), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(48)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("key.0.npy", data)
+    with pytest.raises(ValueError, match="not a saved cache"):
+        KVCache.load(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("key.0.npy", bytes(1 << 20))
+    with pytest.raises(ValueError, match="compressed or larger than the file"):
+        KVCache.load(path)
+    with pytest.raises(FileNotFoundError):
+        KVCache.load(tmp_path / "nothing")
 
 
 def test_malformed_files(tmp_path: Path) -> None:
@@ -148,7 +223,7 @@ def test_bad_input_changes_nothing() -> None:
         cache.append(1, key, key)
     with pytest.raises(ValueError, match=r"key has shape \(1, 2, 2, 3\)"):
         cache.append(0, key[:1], key[:1])
-    with pytest.raises(TypeError, match="dtype float64"):
+    with pytest.raises(TypeError, match="dtype float64, a float32 cache takes float32"):
         cache.append(0, key.astype(np.float64), key)
     with pytest.raises(ValueError, match="max_length 3"):
         cache.append(0, key, key)

@@ -177,6 +177,7 @@ def test_alibi_slopes_refuse() -> None:
         nn.alibi_slopes(8.0)  # type: ignore[arg-type]
 
 
+@pytest.mark.real_model  # beside the other tests that want a peer's library; it fetches nothing
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("buckets", [4, 8, 10, 16, 20, 32, 64])
 @pytest.mark.parametrize("farthest", [33, 64, 100, 128, 256])
@@ -191,6 +192,7 @@ def test_buckets_are_those_of_transformers(bidirectional: bool, buckets: int, fa
     np.testing.assert_array_equal(found, wanted.numpy())
 
 
+@pytest.mark.real_model
 @pytest.mark.parametrize("decoder", [False, True])
 def test_bias_is_that_of_transformers(decoder: bool, twins: Any) -> None:
     torch = pytest.importorskip("torch")

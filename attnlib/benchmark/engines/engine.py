@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ class Call:
     array: Callable[[Any], Array] = np.asarray
 
 
-class Engine:
+class Engine(ABC):
     """A library, ready to run with some number of threads.
 
     An operation is either a function in `simple`, from arrays of the engine's own kind to one such array, or
@@ -51,9 +52,9 @@ class Engine:
         self.threads = threads
 
     @property
+    @abstractmethod
     def version(self) -> str:
         """Its version, and what else tells it from another build."""
-        raise NotImplementedError
 
     def own(self, value: Any, precision: str) -> Any:
         """Turn an array of NumPy's into one of the engine's; anything else stays what it is."""
