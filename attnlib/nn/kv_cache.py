@@ -24,6 +24,7 @@ _DTYPES = {
     dtype.name: dtype
     for dtype in (np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8))
 }
+_Read = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
 _FORMAT = "attnlib.KVCache.1"
 
 
@@ -136,7 +137,7 @@ class KVCache:
 
     def append(
         self, layer: int, key: ArrayLike, value: ArrayLike, *, new_lengths: ArrayLike | None = None
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    ) -> _Read:
         """Add tokens to one layer and return all that its attention reads.
 
         Parameters
@@ -174,7 +175,10 @@ class KVCache:
         else:
             new = self._integers("append: new_lengths", new_lengths, count).tolist()
         # Plain integers: this is called for each layer of each token, and NumPy is slow with small arrays.
-        before = self._make_room(layer, self._lengths[layer].tolist(), new)
+        before: list[int] = self._lengths[layer].tolist()
+        capacity = self._stores[layer][0].data.shape[2]
+        if self._shared[layer] or max(before, default=0) + max(new, default=0) > capacity:
+            before = self._make_room(layer, before, new)
         ends = [start + length for start, length in zip(before, new, strict=True)]
         for store, array in zip(self._stores[layer], (keys, values), strict=True):
             if len({*before}) == len({*new}) == 1:
@@ -183,14 +187,16 @@ class KVCache:
                 for row, (start, length) in enumerate(zip(before, new, strict=True)):
                     store.write(row, start, array[row, :, :length])
         self._lengths[layer] = ends
-        return self.read(layer)
+        return self._read(layer, ends)
 
-    def read(self, layer: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    def read(self, layer: int) -> _Read:
         """Return keys, values and lengths of one layer, as `append` does."""
-        lengths = self._lengths[layer].copy()
-        longest = int(lengths.max(initial=0))
+        return self._read(layer, self._lengths[layer].tolist())
+
+    def _read(self, layer: int, lengths: list[int]) -> _Read:
+        longest = max(lengths, default=0)
         key, value = self._stores[layer]
-        return key.read(longest), value.read(longest), lengths
+        return key.read(longest), value.read(longest), np.array(lengths, np.int64)
 
     def truncate(self, length: ArrayLike) -> None:
         """Forget tokens after the first `length`, an integer or (B,): the rollback of speculation.

@@ -169,9 +169,12 @@ class RMSNorm(Module):
             As `attnlib.rms_norm`.
         """
         x = np.asanyarray(x)
-        weight = None if self.weight is None else self.weight.value.reshape(-1)
+        weight = None if self.weight is None else self.weight.value
         eps = self.eps
         if eps is None:
             eps = float(np.finfo(np.float64 if x.dtype == np.float64 else np.float32).eps)
         _check("RMSNorm", x, self.normalized_shape)
-        return rms_norm(_fold(x, self.normalized_shape), weight, eps=eps).reshape(x.shape)
+        if len(self.normalized_shape) == 1:
+            return rms_norm(x, weight, eps=eps)
+        folded = _fold(x, self.normalized_shape)
+        return rms_norm(folded, None if weight is None else weight.reshape(-1), eps=eps).reshape(x.shape)

@@ -30,8 +30,8 @@
 namespace attnlib {
 
 // The work grows with the rows, where a tile's does not: 16 rows take 3/4 of the time of the tile (float32, D 64; 2/3
-// for D 128). Fewer keys than decode_least_keys make too little work for a plan to matter, and keep sequences that
-// attend to themselves, padded or not, in one plan.
+// for D 128). With fewer keys than decode_least_keys only a single query is decoded: that is what generation asks for,
+// and sequences that attend to themselves, padded or not, stay in one plan.
 constexpr std::int64_t decode_rows = 16;
 constexpr std::int64_t decode_least_keys = 64;
 constexpr std::int64_t decode_chunk = 256;

@@ -86,10 +86,12 @@ inline void set_positions(AttentionTask& task, std::int64_t query_offset, const 
                                              : far_away;
 }
 
-// A few rows against many keys are decoded (kernels/attention_decode.hpp); everything else is done in tiles. The line
-// depends on the sequence's own shape alone, and a sequence that attends to itself is never beyond it.
+// A single query, or a few rows against many keys, are decoded (kernels/attention_decode.hpp); everything else is done
+// in tiles. The line depends on the sequence's own shape alone, and a sequence that attends to itself is never beyond
+// it: one query with one key is in tiles as well, however much padding comes after it.
 inline bool is_decoded(const AttentionCall& call, const SequenceLengths& length) {
-  return length.queries * call.heads <= decode_rows && length.keys >= decode_least_keys;
+  const std::int64_t least_keys = length.queries == 1 ? 2 : decode_least_keys;
+  return length.queries * call.heads <= decode_rows && length.keys >= least_keys;
 }
 
 // One piece of work: some tiles of rows, or some or all chunks of the keys of a sequence that is decoded.

@@ -107,7 +107,7 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
     one.out = out_given.at(offset_of(index, leading, out_leading_strides, leading_axes));
     run_product(one, threads);
   };
-  const double nanoseconds = product_nanoseconds(rows, columns, depth);
+  const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));
   const int threads = threads_for(nanoseconds * static_cast<double>(batch));
   if (batch >= 4 * threads && nanoseconds < 1e7) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });

@@ -47,7 +47,7 @@ PackedWeight::PackedWeight(const TensorView& weight, WeightFormat format, std::i
     return;
   }
   nbytes_ = panel_bytes(in_features_, out_features_, kind_of(format));
-  panels_ = allocate(static_cast<std::size_t>(nbytes_));
+  panels_ = allocate_lasting(static_cast<std::size_t>(nbytes_));
   pack_panels(weight.at(0), weight.dtype, in_features_, out_features_, weight.strides[1], weight.strides[0],
               panels_.get(), kind_of(format), 0);
 }
@@ -67,7 +67,7 @@ void PackedWeight::pack_codes(const Quantized& weight) {
   const std::int64_t depths = (in_features_ + 15) / 16 * 16;
   const std::int64_t aligned = (bytes + 63) / 64 * 64;
   nbytes_ = format_ == WeightFormat::int8 ? aligned + (2 * columns + depths) * 4 : bytes;
-  panels_ = allocate(static_cast<std::size_t>(nbytes_));
+  panels_ = allocate_lasting(static_cast<std::size_t>(nbytes_));
   std::memset(panels_.get(), 0, static_cast<std::size_t>(nbytes_));
   auto* codes = reinterpret_cast<std::uint8_t*>(panels_.get());
   if (format_ == WeightFormat::int8) {

@@ -177,6 +177,12 @@ const char* name_of(ProductKind kind) {
   return names[index_of(kind)];
 }
 
+// Bytes of an element of b, the scales of quantised ones included.
+double weight_size(const Product& p) {
+  if (p.packed == nullptr || p.depth == 0) return static_cast<double>(dtype_size(p.dtype));
+  return static_cast<double>(p.packed->nbytes()) / (static_cast<double>(p.columns) * static_cast<double>(p.depth));
+}
+
 // A row-major b of the compute type and few rows: nothing is packed.
 bool is_row_major(const Product& p) {
   return p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
@@ -205,14 +211,15 @@ void run_row_major(const Product& p, int threads) {
 
 }  // namespace
 
-double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth) {
-  const double work = static_cast<double>(columns) * static_cast<double>(depth);
-  return work * (static_cast<double>(rows) * 0.02 + 0.2);  // 100 GFLOP/s, and 20 GB/s of weights
+double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth, double element_size) {
+  const double bytes = static_cast<double>(columns) * static_cast<double>(depth) * element_size;
+  // Weights come in at 20 GB/s; float32 is multiplied at 100 GFLOP/s, and what is half as large twice as fast.
+  return bytes * (static_cast<double>(rows) * 0.005 + 0.05);
 }
 
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
-  if (threads == 0) threads = threads_for(product_nanoseconds(p.rows, p.columns, p.depth));
+  if (threads == 0) threads = threads_for(product_nanoseconds(p.rows, p.columns, p.depth, weight_size(p)));
   DispatchRecord& record = dispatch_record();
   const bool dot = p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
   if (p.packed != nullptr) {

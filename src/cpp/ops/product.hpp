@@ -32,8 +32,8 @@ struct Product {
 // On up to `threads` threads (0: as many as the work is worth).
 void run_product(const Product& product, int threads);
 
-// The time one core takes for a product, roughly.
-double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth);
+// The time one core takes for a product with an unpacked b of `element_size` bytes, roughly.
+double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth, double element_size);
 
 inline DType compute_dtype(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }
 

@@ -1,4 +1,8 @@
 // Blocks of memory for packed weights and scratch: aligned to a cache line, large ones in huge pages.
+//
+// The weights of a small model are too small for huge pages of their own, yet are read from end to end for every token:
+// those of middling size share slabs of huge pages, one after the other in the order in which they are made. A slab
+// goes when the last weight in it has gone.
 #pragma once
 
 #include <cstddef>
@@ -15,5 +19,8 @@ using Memory = std::unique_ptr<std::byte[], MemoryDelete>;
 
 // std::bad_alloc when the memory is not to be had. It is not touched.
 Memory allocate(std::size_t bytes);
+
+// The same for what is kept: a block of its own, or a place in a slab that it keeps alive. Any thread may call it.
+std::shared_ptr<std::byte> allocate_lasting(std::size_t bytes);
 
 }  // namespace attnlib

@@ -59,7 +59,7 @@ class PackedWeight {
 
   std::int64_t out_features_, in_features_, group_size_, panel_width_, nbytes_ = 0;
   WeightFormat format_;
-  Memory panels_;
+  std::shared_ptr<std::byte> panels_;
   // int8: behind the panels, one for each column, padded to whole panels; one for each row, padded to whole registers.
   float* column_scales_ = nullptr;
   std::int32_t* column_sums_ = nullptr;
