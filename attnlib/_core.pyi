@@ -142,4 +142,18 @@ def attention_varlen(
     return_lse: bool,
     out: NDArray[Any] | None,
 ) -> Any: ...
+def cached_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    key_cache: NDArray[Any],
+    value_cache: NDArray[Any],
+    lengths: ArrayLike,
+    cos: ArrayLike | None,
+    sin: ArrayLike | None,
+    positions: ArrayLike | None,
+    causal: bool,
+    window: int | None,
+    scale: float | None,
+) -> NDArray[Any]: ...
 def merge_attention(outs: ArrayLike, lses: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]: ...

@@ -196,7 +196,10 @@ std::optional<Integers> integers_from(const py::object& object, const char* oper
   if (kind != 'i' && kind != 'u' && array.size() != 0)
     throw py::type_error(prefix(operation, argument) + " must be integers, got " +
                          py::str(array.dtype()).cast<std::string>());
-  array = contiguous_copy(array, py::dtype::of<std::int64_t>());
+  // What is called for every layer of every token must not take the way through Python.
+  const bool as_it_is =
+      kind == 'i' && array.itemsize() == 8 && is_aligned_native(array) && (array.flags() & py::array::c_style) != 0;
+  if (!as_it_is) array = contiguous_copy(array, py::dtype::of<std::int64_t>());
   Integers result;
   for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) result.shape.push_back(array.shape(axis));
   const auto* values = static_cast<const std::int64_t*>(array.data());
@@ -215,6 +218,26 @@ std::optional<double> float_from(const py::object& object, const char* operation
                          py::repr(py::type::of(object)).cast<std::string>());
   }
   return value;
+}
+
+TensorView array_to_change(const py::object& object, const char* operation, const char* argument, DType dtype,
+                           std::initializer_list<const FloatArray*> inputs) {
+  if (!is_plain(object))
+    throw py::type_error(prefix(operation, argument) + " must be a numpy.ndarray, got " +
+                         py::str(py::type::of(object).attr("__name__")).cast<std::string>());
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if (float_dtype(array.dtype()) != dtype)
+    throw py::type_error(prefix(operation, argument) + " must be " + dtype_name(dtype) + " as the inputs are, got " +
+                         py::str(array.dtype()).cast<std::string>());
+  const TensorView view = view_of(array, dtype);
+  const bool readable = view.size() == 0 || (is_aligned_native(array) && view.has_contiguous_last_axis());
+  if (!array.writeable() || !readable)
+    throw std::invalid_argument(prefix(operation, argument) +
+                                " must be writable, aligned, of native byte order and contiguous along its last axis");
+  for (const FloatArray* input : inputs)
+    if (may_overlap(view, input->view()))
+      throw std::invalid_argument(prefix(operation, argument) + " must share no memory with " + input->argument());
+  return view;
 }
 
 Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,

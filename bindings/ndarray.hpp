@@ -122,6 +122,11 @@ void without_gil(Operation&& operation) {
   take_gil_back(state);
 }
 
+// An array that an operation reads and changes where it is: writable, native, contiguous along the last axis, of
+// exactly `dtype`, and apart from the inputs.
+TensorView array_to_change(const py::object& object, const char* operation, const char* argument, DType dtype,
+                           std::initializer_list<const FloatArray*> inputs);
+
 class Output {
  public:
   // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an

@@ -7,6 +7,7 @@ namespace attnlib::bindings {
 
 void register_activation(pybind11::module_& module);
 void register_attention(pybind11::module_& module);
+void register_attention_cached(pybind11::module_& module);
 void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
 void register_lstm_steps(pybind11::module_& module);

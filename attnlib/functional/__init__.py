@@ -13,6 +13,7 @@ Shared by all of them:
 
 from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, tanh
 from attnlib.functional.attention import attention, attention_varlen, merge_attention
+from attnlib.functional.cached_attention import cached_attention
 from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
@@ -23,6 +24,7 @@ __all__ = [
     "PackedWeight",
     "attention",
     "attention_varlen",
+    "cached_attention",
     "gelu",
     "layer_norm",
     "linear",

@@ -104,13 +104,13 @@ def attention(
     of bfloat16 are rounded to it before they meet the values, and the output is divided by the sum of the
     rounded ones; lse and weights are returned unrounded by that. Memory beyond the results is O(threads).
 
-    There are two plans. A sequence with at most 16 rows for each key/value head (``Sq * H / G``) and at
-    least 64 valid keys, or a single query with at least 2, is decoded: keys are walked in chunks of 256,
-    which threads may share and which are joined in order. Every other sequence, and so every one that attends
-    to itself, is done in tiles of queries. Within a plan rows are independent of each other and each adds up its keys in order: the bits of
-    a row depend on its own query, the keys it may see and their positions, the plan, and the instruction set,
-    not on Sq, the batch, padding or threads. NaN and inf in keys and values reach only the queries that may
-    attend to them.
+    There are two plans. A sequence with at most 16 rows for each key/value head (``Sq * H / G``) and at least
+    64 valid keys, or a single query with at least 2, is decoded: keys are walked in chunks of 256, which
+    threads may share and which are joined in order. Every other sequence, and so every one that attends to
+    itself, is done in tiles of queries. Within a plan rows are independent of each other and each adds up its
+    keys in order: the bits of a row depend on its own query, the keys it may see and their positions, the
+    plan, and the instruction set, not on Sq, the batch, padding or threads. NaN and inf in keys and values
+    reach only the queries that may attend to them.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -10,16 +11,33 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib import nn
-from attnlib.functional import PackedWeight, attention, linear, pack_weight
+from attnlib.functional import PackedWeight, attention, linear, pack_weight, rotary_embedding
 from attnlib.models.checkpoint import Checkpoint
 
-__all__ = ["Decoder", "attend"]
+__all__ = ["Decoder", "Turns", "attend"]
 
 # Rows of the vocabulary that are packed at a time: the whole matrix is often a third of a small model, and
 # would have to lie unpacked beside it.
 _HEAD_ROWS = 2048
 
 _WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What rotary position embedding needs to know of a pass.
+
+    Parameters
+    ----------
+    cos, sin : (max_position, R / 2)
+        Tables.
+    positions : (B, S), optional
+        Where the tokens stand. Default: 0 to S - 1.
+    """
+
+    cos: NDArray[Any]
+    sin: NDArray[Any]
+    positions: NDArray[np.integer[Any]] | None = None
 
 
 def attend(
@@ -29,6 +47,7 @@ def attend(
     cache: nn.KVCache | None,
     layer: int,
     window: int | None = None,
+    turns: Turns | None = None,
 ) -> NDArray[Any]:
     """Attend causally to the tokens of this pass and those in `cache`: (B, H, S, D) to (B, S, H * D).
 
@@ -42,22 +61,22 @@ def attend(
         Whose keys and values to take from it.
     window
         How many tokens a query sees, itself included. Default: all.
+    turns
+        Turn queries and keys by their positions first. Default: do not.
     """
     batch, heads, count, size = query.shape
-    lengths = None
     if cache is not None:
-        key, value, lengths = cache.append(layer, key, value)
+        cos, sin, positions = (None, None, None) if turns is None else (turns.cos, turns.sin, turns.positions)
+        out = cache.attend(layer, query, key, value, cos=cos, sin=sin, positions=positions, window=window)
+        return out.reshape(batch, count, heads * size)
+    if turns is not None:
+        query, key = (
+            rotary_embedding(x, turns.cos, turns.sin, positions=turns.positions) for x in (query, key)
+        )
     # Heads are written beside each other, so that what follows needs no copy.
     out = np.empty((batch, count, heads, size), query.dtype)
-    attention(
-        query,
-        key,
-        value,
-        causal=True,
-        window=None if window is None else (window - 1, None),
-        key_lengths=lengths,
-        out=out.swapaxes(1, 2),
-    )
+    sides = None if window is None else (window - 1, None)
+    attention(query, key, value, causal=True, window=sides, out=out.swapaxes(1, 2))
     return out.reshape(batch, count, heads * size)
 
 

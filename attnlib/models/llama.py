@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib import nn
-from attnlib.functional import rotary_embedding, swiglu
+from attnlib.functional import swiglu
 from attnlib.models.checkpoint import Change, Checkpoint, Source, fill
 from attnlib.models.config import Fields
-from attnlib.models.decoder import Decoder, attend
+from attnlib.models.decoder import Decoder, Turns, attend
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.rope import Rope, RopeTable, read_rope
 
@@ -179,8 +179,7 @@ class LlamaLayer(nn.Module):
     def __call__(
         self,
         x: NDArray[Any],
-        tables: tuple[NDArray[Any], NDArray[Any]],
-        positions: NDArray[np.intp] | None,
+        turns: Turns,
         cache: nn.KVCache | None,
         index: int,
     ) -> NDArray[Any]:
@@ -192,10 +191,8 @@ class LlamaLayer(nn.Module):
             mixed[:, :, :heads] = self.query_norm(mixed[:, :, :heads])
             mixed[:, :, heads : heads + groups] = self.key_norm(mixed[:, :, heads : heads + groups])
         mixed = mixed.swapaxes(1, 2)
-        turned = rotary_embedding(mixed[:, : heads + groups], *tables, positions=positions)
-        attended = attend(
-            turned[:, :heads], turned[:, heads:], mixed[:, heads + groups :], cache, index, self._window
-        )
+        query, key, value = mixed[:, :heads], mixed[:, heads : heads + groups], mixed[:, heads + groups :]
+        attended = attend(query, key, value, cache, index, self._window, turns)
         x = self.out_proj(attended, residual=x)
         both = self.gate_up(self.norm2(x))
         inner = config.intermediate_size
@@ -240,9 +237,9 @@ class LlamaModel(Decoder):
             past = cache.positions
             positions = past[:, None] + np.arange(length)
             length += int(past.max())
-        tables = self._rope.upto(length)
+        turns = Turns(*self._rope.upto(length), positions)
         for index, layer in enumerate(self.layers):
-            x = layer(x, tables, positions, cache, index)
+            x = layer(x, turns, cache, index)
         return self.norm(x)
 
     def load(self, checkpoint: Checkpoint) -> None:

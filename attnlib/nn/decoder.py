@@ -28,7 +28,7 @@ from attnlib.nn.sublayers import (
 
 __all__ = ["TransformerDecoder", "TransformerDecoderLayer"]
 
-# Where `attnlib.attention` may decode instead of tiling: at most so many queries, and a single one with few keys too.
+# `attnlib.attention` may decode instead of tiling with so many queries at most; one by itself with few keys too.
 _DECODED_QUERIES = 16
 
 

@@ -14,9 +14,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attnlib.functional import attention, cached_attention, rotary_embedding
 from attnlib.nn.kv_store import KVStore
 from attnlib.nn.module import check_size
-from attnlib.nn.npz_file import read_npz, write_npz
 
 __all__ = ["KVCache"]
 
@@ -25,7 +25,6 @@ _DTYPES = {
     for dtype in (np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8))
 }
 _Read = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
-_FORMAT = "attnlib.KVCache.1"
 
 
 class KVCache:
@@ -119,21 +118,18 @@ class KVCache:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens that every layer keeps, (B,); a layer in mid-step may have more."""
-        return self._lengths.min(axis=0) if self.num_layers else self._none()
+        return self._lengths.min(axis=0) if self.num_layers else np.zeros(self.batch_size, np.int64)
 
     @property
     def positions(self) -> NDArray[np.int64]:
         """Where the next token of each sequence stands, (B,), evicted tokens counted."""
         total = self._lengths + self._evicted
-        return total.min(axis=0) if self.num_layers else self._none()
+        return total.min(axis=0) if self.num_layers else np.zeros(self.batch_size, np.int64)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, also of those shared with a fork."""
         return sum(store.nbytes for pair in self._stores for store in pair)
-
-    def _none(self) -> NDArray[np.int64]:
-        return np.zeros(self.batch_size, np.int64)
 
     def append(
         self, layer: int, key: ArrayLike, value: ArrayLike, *, new_lengths: ArrayLike | None = None
@@ -162,8 +158,6 @@ class KVCache:
             If the layer, a shape or a dtype is not the cache's, or `max_length` would be passed. The cache
             is then unchanged.
         """
-        if not 0 <= layer < self.num_layers:
-            raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
         keys, values = np.asarray(key), np.asarray(value)
         self._check("key", keys)
         self._check("value", values)
@@ -174,11 +168,7 @@ class KVCache:
             new = [count] * self.batch_size
         else:
             new = self._integers("append: new_lengths", new_lengths, count).tolist()
-        # Plain integers: this is called for each layer of each token, and NumPy is slow with small arrays.
-        before: list[int] = self._lengths[layer].tolist()
-        capacity = self._stores[layer][0].data.shape[2]
-        if self._shared[layer] or max(before, default=0) + max(new, default=0) > capacity:
-            before = self._make_room(layer, before, new)
+        before = self._places(layer, new)
         ends = [start + length for start, length in zip(before, new, strict=True)]
         for store, array in zip(self._stores[layer], (keys, values), strict=True):
             if len({*before}) == len({*new}) == 1:
@@ -188,6 +178,58 @@ class KVCache:
                     store.write(row, start, array[row, :, :length])
         self._lengths[layer] = ends
         return self._read(layer, ends)
+
+    def attend(
+        self,
+        layer: int,
+        query: NDArray[Any],
+        key: NDArray[Any],
+        value: NDArray[Any],
+        *,
+        cos: NDArray[Any] | None = None,
+        sin: NDArray[Any] | None = None,
+        positions: NDArray[np.integer[Any]] | None = None,
+        window: int | None = None,
+    ) -> NDArray[Any]:
+        """Add tokens to one layer and let them attend, causally, to all that it keeps.
+
+        Parameters
+        ----------
+        layer, key, value
+            As for `append`.
+        query : (B, H, S, D)
+        cos, sin, positions
+            As for `attnlib.rotary_embedding`, of queries and keys. Default: nothing turns; and `self.positions`.
+        window
+            How many tokens a query sees, itself included. Default: all.
+
+        Returns
+        -------
+        (B, S, H, D) ndarray
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            As `append`, `attnlib.rotary_embedding` and `attnlib.attention`.
+        """
+        if cos is not None and positions is None:
+            positions = self.positions[:, None] + np.arange(query.shape[2])
+        if self.dtype != np.int8:
+            self._check("key", key)
+            before = self._places(layer, [key.shape[2]] * self.batch_size)
+            keys, values = (store.data for store in self._stores[layer])
+            places = np.array(before, np.int64)
+            out = cached_attention(
+                query, key, value, keys, values, places, cos=cos, sin=sin, positions=positions, window=window
+            )
+            self._lengths[layer] = [length + key.shape[2] for length in before]
+            return out
+        if cos is not None and sin is not None:
+            query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
+        keys, values, lengths = self.append(layer, key, value)
+        sides = None if window is None else (window - 1, None)
+        heads = attention(query, keys, values, causal=True, window=sides, key_lengths=lengths)
+        return np.ascontiguousarray(heads.swapaxes(1, 2))
 
     def read(self, layer: int) -> _Read:
         """Return keys, values and lengths of one layer, as `append` does."""
@@ -271,63 +313,17 @@ class KVCache:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the valid part of the cache to `path`, an npz file without pickles."""
-        entries: dict[str, NDArray[Any]] = {
-            "format": np.array(_FORMAT),
-            "dtype": np.array(self.dtype.name),
-            "sizes": np.array([self.num_layers, self.batch_size, self.num_kv_heads, self.head_dim], np.int64),
-            "limits": np.array([self.max_length or 0, self.window or 0], np.int64),
-            "lengths": self._lengths,
-            "evicted": self._evicted,
-        }
-        for layer, pair in enumerate(self._stores):
-            kept = int(self._lengths[layer].max(initial=0))
-            for name, store in zip(("key", "value"), pair, strict=True):
-                data = store.data[:, :, :kept]
-                # npz does not know bfloat16: its bits are kept.
-                bits = np.ascontiguousarray(data).view(np.uint16) if data.dtype.itemsize == 2 else data
-                entries[f"{name}.{layer}"] = bits
-                if store.scales is not None:
-                    entries[f"{name}_scales.{layer}"] = store.scales[:, :, :kept]
-        write_npz(Path(path), entries)
+        # Here, since most processes neither save nor load.
+        from attnlib.nn.kv_cache_file import save_cache
+
+        save_cache(self, Path(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> KVCache:
         """Read what `save` has written; a file that is nothing of the kind is a ValueError."""
-        try:
-            return cls._from_entries(read_npz(Path(path)))
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"KVCache.load: {path} is not a saved cache: {error}") from error
+        from attnlib.nn.kv_cache_file import load_cache
 
-    @classmethod
-    def _from_entries(cls, entries: dict[str, NDArray[Any]]) -> KVCache:
-        if str(entries["format"]) != _FORMAT:
-            raise ValueError(f"format is {entries['format']}, expected {_FORMAT}")
-        sizes, limits = (_entry(entries, name, (n,), np.int64) for name, n in (("sizes", 4), ("limits", 2)))
-        if (sizes < 0).any() or (limits < 0).any():
-            raise ValueError(f"sizes {sizes} and limits {limits} must not be negative")
-        layers, batch, heads, dim = sizes.tolist()
-        lengths, evicted = (_entry(entries, n, (layers, batch), np.int64) for n in ("lengths", "evicted"))
-        if (lengths < 0).any() or (evicted < 0).any():
-            raise ValueError("lengths must not be negative")
-        longest, window = (int(limit) or None for limit in limits)
-        dtype = str(entries["dtype"])
-        cache = cls(0, batch, heads, dim, max_length=longest, window=window, dtype=dtype)
-        stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
-        for layer in range(layers):
-            shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)
-            pair = []
-            for name in ("key", "value"):
-                data = _entry(entries, f"{name}.{layer}", shape, stored).view(cache.dtype)
-                quantised = cache.dtype == np.int8
-                scales = (
-                    _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32) if quantised else None
-                )
-                pair.append(KVStore(data, scales))
-            cache._stores.append((pair[0], pair[1]))
-        cache.num_layers = layers
-        cache._shared = [False] * layers
-        cache._lengths, cache._evicted = lengths, evicted
-        return cache
+        return load_cache(Path(path))
 
     def _check(self, name: str, tokens: NDArray[Any]) -> None:
         shape = tokens.shape
@@ -359,6 +355,19 @@ class KVCache:
             raise ValueError(f"KVCache.{what} must {bound}, got {array}")
         return np.broadcast_to(array.astype(np.int64), (self.batch_size,))
 
+    def _places(self, layer: int, new: list[int]) -> list[int]:
+        """Make room for new tokens and return where those of each sequence go.
+
+        As plain integers: this is called for each layer of each token, and small arrays are slow.
+        """
+        if not 0 <= layer < self.num_layers:
+            raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
+        lengths: list[int] = self._lengths[layer].tolist()
+        capacity = self._stores[layer][0].data.shape[2]
+        if self._shared[layer] or max(lengths, default=0) + max(new, default=0) > capacity:
+            return self._make_room(layer, lengths, new)
+        return lengths
+
     def _make_room(self, layer: int, lengths: list[int], new: list[int]) -> list[int]:
         """Evict, grow and stop sharing, to have room for `new`; return what is left of `lengths`."""
         capacity = self._stores[layer][0].data.shape[2]
@@ -389,12 +398,3 @@ class KVCache:
 
 def _longest(lengths: list[int], new: list[int]) -> int:
     return max((length + more for length, more in zip(lengths, new, strict=True)), default=0)
-
-
-def _entry(
-    entries: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: DTypeLike
-) -> NDArray[Any]:
-    array = entries[name]
-    if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
-    return array

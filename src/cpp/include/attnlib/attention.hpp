@@ -55,6 +55,22 @@ void attention_varlen(const TensorView& query, const TensorView& key, const Tens
                       std::span<const std::int64_t> cu_seqlens_q, std::span<const std::int64_t> cu_seqlens_k,
                       const AttentionOptions& options, const AttentionResults& results);
 
+// One step of a decoder: the new tokens of each sequence go behind those in its cache, and attend to all of them.
+struct CachedTokens {
+  TensorView query, key, value;       // (B, H, S, D), (B, G, S, D), (B, G, S, Dv), contiguous along the last axis
+  TensorView key_cache, value_cache;  // (B, G, capacity, D), (B, G, capacity, Dv), likewise; all of one dtype
+  IntegerView lengths;                // (B,): tokens that the cache holds
+  // Rotary position embedding of queries and keys on the way: tables (max_position, R / 2), or null, and the positions
+  // (B, S) of the new tokens; null: they follow `lengths`.
+  const TensorView* cos = nullptr;
+  const TensorView* sin = nullptr;
+  const IntegerView* positions = nullptr;
+};
+
+// Of the options mask, bias, query_offset and key_lengths must be unset; out is (B, H, S, Dv). Whatever fails leaves
+// the tokens that the cache holds as they were.
+void cached_attention(const CachedTokens& tokens, const AttentionOptions& options, const TensorView& out);
+
 // Joins partial results over disjoint sets of keys: outs (N, ..., S, D), lses (N, ..., S) of the compute dtype.
 // out[s] = sum_n outs[n, s] exp(lses[n, s] - lse[s]), lse[s] = log sum_n exp(lses[n, s]).
 void merge_attention(const TensorView& outs, const TensorView& lses, const TensorView& out, const TensorView& lse);

@@ -1,0 +1,81 @@
+"""A decoder's step: new tokens join the cache and attend to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from attnlib import _core
+
+__all__ = ["cached_attention"]
+
+
+def cached_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    key_cache: NDArray[Any],
+    value_cache: NDArray[Any],
+    lengths: ArrayLike,
+    *,
+    cos: ArrayLike | None = None,
+    sin: ArrayLike | None = None,
+    positions: ArrayLike | None = None,
+    causal: bool = True,
+    window: int | None = None,
+    scale: float | None = None,
+) -> NDArray[Any]:
+    """Write new keys and values behind those of a cache, and attend to all of them, in one call.
+
+    It is `rotary_embedding` of queries and keys (if there are `cos` and `sin`), two copies and `attention`:
+    the same bits, without what four calls and their arrays cost for every layer of every token.
+
+    Letters: B batch, H query heads, G key/value heads, S new tokens, D and Dv head sizes, C capacity.
+
+    Parameters
+    ----------
+    query : array_like, shape (B, H, S, D)
+    key, value : array_like, shapes (B, G, S, D) and (B, G, S, Dv)
+        Of the new tokens.
+    key_cache, value_cache : ndarray, shapes (B, G, C, D) and (B, G, C, Dv)
+        Written at places ``lengths[b] .. lengths[b] + S - 1`` of sequence b. Of the dtype that query, key and
+        value promote to, contiguous along the last axis, and sharing no memory with anything else here.
+    lengths : array_like of int, shape (B,)
+        The tokens that the cache holds for each sequence. The caller counts: they are not changed.
+    cos, sin : array_like, shape (max_position, R / 2), optional
+        As for `rotary_embedding`. Default: nothing turns.
+    positions : array_like of int, shape (S,) or (B, S), optional
+        Where the new tokens stand. Default: behind those that the cache holds.
+    causal
+        Whether a new token sees only itself and what came before it. Default True.
+    window
+        How many tokens a query sees, itself included. Default: all.
+    scale
+        As for `attention`. Default ``D ** -0.5``.
+
+    Returns
+    -------
+    ndarray, shape (B, S, H, Dv)
+        Heads lie beside each other, for the projection that follows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arrays of other shapes or dtypes, and for new tokens that do not fit. The tokens that the cache
+        holds are then as they were.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attnlib.functional import cached_attention
+    >>> keys, values = np.zeros((2, 1, 2, 8, 4), np.float32)
+    >>> token = np.ones((1, 2, 1, 4), np.float32)
+    >>> cached_attention(token, token, 3 * token, keys, values, [0]).shape
+    (1, 1, 2, 4)
+    >>> values[0, 0, :2, 0].tolist()
+    [3.0, 0.0]
+    """
+    return _core.cached_attention(
+        query, key, value, key_cache, value_cache, lengths, cos, sin, positions, causal, window, scale
+    )

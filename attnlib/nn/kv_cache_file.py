@@ -1,0 +1,91 @@
+"""A `KVCache` in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from attnlib.nn.kv_cache import KVCache
+from attnlib.nn.kv_store import KVStore
+from attnlib.nn.npz_file import read_npz, write_npz
+
+__all__ = ["load_cache", "save_cache"]
+
+_FORMAT = "attnlib.KVCache.1"
+
+
+def save_cache(cache: KVCache, path: Path) -> None:
+    """Write the valid part of a cache to `path`, an npz file without pickles."""
+    entries: dict[str, NDArray[Any]] = {
+        "format": np.array(_FORMAT),
+        "dtype": np.array(cache.dtype.name),
+        "sizes": np.array([cache.num_layers, cache.batch_size, cache.num_kv_heads, cache.head_dim], np.int64),
+        "limits": np.array([cache.max_length or 0, cache.window or 0], np.int64),
+        "lengths": cache._lengths,
+        "evicted": cache._evicted,
+    }
+    for layer, pair in enumerate(cache._stores):
+        kept = int(cache._lengths[layer].max(initial=0))
+        for name, store in zip(("key", "value"), pair, strict=True):
+            data = store.data[:, :, :kept]
+            # npz does not know bfloat16: its bits are kept.
+            bits = np.ascontiguousarray(data).view(np.uint16) if data.dtype.itemsize == 2 else data
+            entries[f"{name}.{layer}"] = bits
+            if store.scales is not None:
+                entries[f"{name}_scales.{layer}"] = store.scales[:, :, :kept]
+    write_npz(path, entries)
+
+
+def load_cache(path: Path) -> KVCache:
+    """Read what `save_cache` has written.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is nothing of the kind.
+    """
+    try:
+        return _from_entries(read_npz(path))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"KVCache.load: {path} is not a saved cache: {error}") from error
+
+
+def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
+    if str(entries["format"]) != _FORMAT:
+        raise ValueError(f"format is {entries['format']}, expected {_FORMAT}")
+    sizes, limits = (_entry(entries, name, (n,), np.int64) for name, n in (("sizes", 4), ("limits", 2)))
+    if (sizes < 0).any() or (limits < 0).any():
+        raise ValueError(f"sizes {sizes} and limits {limits} must not be negative")
+    layers, batch, heads, dim = sizes.tolist()
+    lengths, evicted = (_entry(entries, n, (layers, batch), np.int64) for n in ("lengths", "evicted"))
+    if (lengths < 0).any() or (evicted < 0).any():
+        raise ValueError("lengths must not be negative")
+    longest, window = (int(limit) or None for limit in limits)
+    dtype = str(entries["dtype"])
+    cache = KVCache(0, batch, heads, dim, max_length=longest, window=window, dtype=dtype)
+    stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
+    for layer in range(layers):
+        shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)
+        pair = []
+        for name in ("key", "value"):
+            data = _entry(entries, f"{name}.{layer}", shape, stored).view(cache.dtype)
+            quantised = cache.dtype == np.int8
+            scales = _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32) if quantised else None
+            pair.append(KVStore(data, scales))
+        cache._stores.append((pair[0], pair[1]))
+    cache.num_layers = layers
+    cache._shared = [False] * layers
+    cache._lengths, cache._evicted = lengths, evicted
+    return cache
+
+
+def _entry(
+    entries: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: DTypeLike
+) -> NDArray[Any]:
+    array = entries[name]
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+    return array
