@@ -28,7 +28,7 @@ from attnlib.nn.sublayers import (
 
 __all__ = ["TransformerDecoder", "TransformerDecoderLayer"]
 
-# `attnlib.attention` may decode instead of tiling with so many queries at most; one by itself with few keys too.
+# `attnlib.attention` may decode, instead of tiling, up to so many queries; a single one with few keys too.
 _DECODED_QUERIES = 16
 
 

@@ -199,7 +199,7 @@ class KVCache:
             As for `append`.
         query : (B, H, S, D)
         cos, sin, positions
-            As for `attnlib.rotary_embedding`, of queries and keys. Default: nothing turns; and `self.positions`.
+            As for `attnlib.rotary_embedding`. Default: nothing turns, and `self.positions` counted on.
         window
             How many tokens a query sees, itself included. Default: all.
 
