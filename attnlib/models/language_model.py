@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib.models.beam_search import beam_search
 from attnlib.models.decoder import Decoder
 from attnlib.models.generation import LogitsCallback, Step, check_prompts, decode
+from attnlib.models.generation_options import GenerationOptions
 from attnlib.models.sampling import Sampling
 from attnlib.models.stop_text import StopText
 from attnlib.models.text_tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Generation", "LanguageModel"]
 
@@ -73,6 +77,17 @@ class LanguageModel:
             raise ValueError("generate: the model has no tokenizer.json: give prompts as token ids")
         return self.tokenizer.encode(prompt)
 
+    # A text is also a sequence of texts, but the first signature that fits is taken.
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompts: Prompt, **options: Unpack[GenerationOptions]
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self, prompts: Sequence[Prompt], **options: Unpack[GenerationOptions]
+    ) -> list[Generation]: ...
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
@@ -90,7 +105,7 @@ class LanguageModel:
         seed: int | None = None,
         logits_callback: LogitsCallback | None = None,
         return_logprobs: bool = False,
-    ) -> Any:
+    ) -> Generation | list[Generation]:
         """Continue prompts.
 
         Parameters
