@@ -17,7 +17,7 @@ from attnlib.models.decoder import Decoder
 from attnlib.models.sampling import Sampling, log_softmax64
 from attnlib.models.token_model import TokenModel
 
-__all__ = ["LogitsCallback", "Past", "Step", "check_prompts", "decode", "prefill"]
+__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill"]
 
 Past = nn.KVCache | nn.DecoderPast
 
@@ -222,9 +222,28 @@ def adjust(
 ) -> NDArray[Any]:
     """Apply the caller's function and the penalty to logits (V,), which stay as they are."""
     if logits_callback is not None:
-        own = logits.copy()
-        replaced = logits_callback(tuple(sequence), own)
-        logits = own if replaced is None else np.asarray(replaced)
-        if logits.shape != own.shape:
-            raise ValueError(f"generate: logits_callback returned shape {logits.shape}, not {own.shape}")
+        logits = _call(logits_callback, sequence, logits)
     return sampling.penalise(logits, sequence)
+
+
+def chain(*callbacks: LogitsCallback | None) -> LogitsCallback | None:
+    """Make one callback of several, each of which gets the logits that those before it have made."""
+    present = [callback for callback in callbacks if callback is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+
+    def call_all(sequence: Sequence[int], logits: NDArray[np.float32]) -> NDArray[Any]:
+        for callback in present:
+            logits = _call(callback, sequence, logits)
+        return logits
+
+    return call_all
+
+
+def _call(callback: LogitsCallback, sequence: Sequence[int], logits: NDArray[Any]) -> NDArray[Any]:
+    own = logits.copy()
+    replaced = callback(tuple(sequence), own)
+    result = own if replaced is None else np.asarray(replaced)
+    if result.shape != logits.shape:
+        raise ValueError(f"generate: logits_callback returned shape {result.shape}, not {logits.shape}")
+    return result
