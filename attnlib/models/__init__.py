@@ -3,8 +3,16 @@
 It needs the extra ``models``: ``pip install "attnlib[models]"``.
 """
 
+from attnlib.models.conversation import Conversation
 from attnlib.models.language_model import Generation, LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
 from attnlib.models.sentence_encoder import SentenceEncoder
 
-__all__ = ["Generation", "LanguageModel", "SentenceEncoder", "load", "load_sentence_encoder"]
+__all__ = [
+    "Conversation",
+    "Generation",
+    "LanguageModel",
+    "SentenceEncoder",
+    "load",
+    "load_sentence_encoder",
+]

@@ -93,6 +93,28 @@ def prefill(
     return nn.KVCache.join(caches), model.logits(np.concatenate(last))
 
 
+def proceed(
+    model: Decoder, prompts: Sequence[Sequence[int]], past: nn.KVCache
+) -> tuple[nn.KVCache, NDArray[np.float32]]:
+    """Run the tokens of prompts that are not in `past` yet, and return what `prefill` does.
+
+    Raises
+    ------
+    ValueError
+        If `past` is not of as many sequences, or does not leave each equally many tokens, at least one.
+    """
+    positions = past.positions.tolist()
+    if len(positions) != len(prompts):
+        raise ValueError(f"generate: past holds {len(positions)} sequences for {len(prompts)} prompts")
+    rest = [prompt[start:] for prompt, start in zip(prompts, positions, strict=True)]
+    if len({*map(len, rest)}) != 1 or not rest[0]:
+        raise ValueError(
+            f"generate: past holds {positions} tokens of prompts of {[*map(len, prompts)]}: equally many of "
+            f"each, at least one, must be left"
+        )
+    return past, model.logits(model.hidden(np.array(rest, np.intp), past)[:, -1])
+
+
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
     """Count the tokens that all prompts begin with, leaving each its own."""
     if len(prompts) < 2:
@@ -114,6 +136,7 @@ def decode(
     seed: int | None = None,
     logits_callback: LogitsCallback | None = None,
     finished: Callable[[Step], bool],
+    past: nn.KVCache | None = None,
 ) -> Iterator[Step]:
     """Generate token by token, greedily or by drawing.
 
@@ -134,6 +157,9 @@ def decode(
         place or replace by returning others.
     finished
         Asked after each token whether its sequence ends there.
+    past
+        A cache with the first tokens of each prompt, but not all; it is changed. Each must lack equally many.
+        Default: an empty one, which begins with what all prompts share.
 
     Yields
     ------
@@ -143,7 +169,7 @@ def decode(
     if not prompts:
         return
     capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
-    cache, logits = prefill(model, prompts, capacity)
+    cache, logits = prefill(model, prompts, capacity) if past is None else proceed(model, prompts, past)
     streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))

@@ -1,4 +1,4 @@
-"""The options of `LanguageModel.generate` as a type, so that its signatures need not repeat them."""
+"""The options of `LanguageModel.generate` and `stream` as types, so that signatures need not repeat them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TypedDict
 
 from attnlib.models.generation import LogitsCallback
 
-__all__ = ["GenerationOptions"]
+__all__ = ["GenerationOptions", "StreamOptions"]
 
 
-class GenerationOptions(TypedDict, total=False):
-    """Keyword arguments of `LanguageModel.generate`, which explains them."""
+class StreamOptions(TypedDict, total=False):
+    """Keyword arguments that `LanguageModel.generate`, which explains them, shares with `stream`."""
 
     max_new_tokens: int
     temperature: float
@@ -21,8 +21,13 @@ class GenerationOptions(TypedDict, total=False):
     repetition_penalty: float
     stop: str | Sequence[str]
     stop_token_ids: Collection[int] | None
-    num_beams: int
-    length_penalty: float
     seed: int | None
     logits_callback: LogitsCallback | None
+
+
+class GenerationOptions(StreamOptions, total=False):
+    """Keyword arguments of `LanguageModel.generate`."""
+
+    num_beams: int
+    length_penalty: float
     return_logprobs: bool

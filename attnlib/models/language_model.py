@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib import nn
 from attnlib.models.beam_search import beam_search
 from attnlib.models.decoder import Decoder
 from attnlib.models.generation import LogitsCallback, Step, check_prompts, decode
 from attnlib.models.generation_options import GenerationOptions
+from attnlib.models.generation_stream import GenerationStream
 from attnlib.models.sampling import Sampling
 from attnlib.models.stop_text import StopText
 from attnlib.models.text_tokenizer import TextTokenizer
@@ -210,18 +212,31 @@ class LanguageModel:
         stop_token_ids: Collection[int] | None = None,
         seed: int | None = None,
         logits_callback: LogitsCallback | None = None,
-    ) -> Iterator[str]:
+        past: nn.KVCache | None = None,
+    ) -> GenerationStream:
         """Continue one prompt and yield its text piece by piece as it comes; joined, it is `generate`'s.
 
-        Parameters and errors are those of `generate`. A piece is held back while it may be the beginning of
-        a stop string, or of a character whose bytes are not all there.
+        Other parameters and errors are those of `generate`. A piece is held back while it may be the
+        beginning of a stop string, or of a character whose bytes are not all there.
+
+        Parameters
+        ----------
+        past
+            A cache of one sequence that holds the first tokens of the prompt, but not all. Those that it
+            lacks are added to it, and all new ones but the last. Default: an empty one.
+
+        Returns
+        -------
+        GenerationStream
+            An iterator over the pieces, whose `result` grows with them.
         """
         if self.tokenizer is None:
             raise ValueError("stream: the model has no tokenizer.json")
         sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
         ids = check_prompts(self.decoder, [self.encode(prompt)], max_new_tokens)
         texts = self._texts(1, stop)
-        finished = self._finisher([Generation()], texts, stop_token_ids)
+        result = Generation()
+        finished = self._finisher([result], texts, stop_token_ids)
         steps = decode(
             self.decoder,
             ids,
@@ -230,15 +245,9 @@ class LanguageModel:
             seed=seed,
             logits_callback=logits_callback,
             finished=finished,
+            past=past,
         )
-        return self._pieces(steps, texts[0])
-
-    def _pieces(self, steps: Iterator[Step], text: StopText) -> Iterator[str]:
-        for _ in steps:
-            if piece := text.take():
-                yield piece
-        if piece := text.end():
-            yield piece
+        return GenerationStream(steps, texts[0], result)
 
     def _texts(self, count: int, stop: str | Sequence[str]) -> list[StopText]:
         stops = (stop,) if isinstance(stop, str) and stop else tuple(stop)

@@ -127,6 +127,13 @@ class TextTokenizer:
             raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
         return text
 
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Turn a conversation into tokens that an answer follows; parameters and errors are those of `chat`.
+
+        The template writes its special tokens itself, so none is added at the beginning.
+        """
+        return self.encode(self.chat(messages), special=False)
+
 
 def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
     """Read ``tokenizer.json`` and what stands beside it; None if the folder has none."""
