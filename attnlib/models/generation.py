@@ -1,4 +1,7 @@
-"""Generating tokens with a decoder: prompts in, one token a sequence and step out."""
+"""Generating tokens: prompts in, one token a sequence and step out.
+
+What decodes is a `Decoder`, or an `EncoderDecoder` that goes on from what it has read of its sources.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from numpy.typing import NDArray
 from attnlib import nn
 from attnlib.models.decoder import Decoder
 from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.token_model import TokenModel
 
-__all__ = ["LogitsCallback", "Step", "check_prompts", "decode", "prefill"]
+__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill", "proceed"]
+
+Past = nn.KVCache | nn.DecoderPast
 
 LogitsCallback = Callable[[Sequence[int], NDArray[np.float32]], "NDArray[Any] | None"]
 
@@ -41,7 +47,7 @@ class Step:
     logprob: float
 
 
-def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+def check_prompts(model: TokenModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Return prompts as lists of token numbers that the model can continue by `new_tokens`.
 
     Raises
@@ -68,7 +74,7 @@ def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: 
 
 
 def prefill(
-    model: Decoder, prompts: Sequence[Sequence[int]], capacity: int
+    model: TokenModel, prompts: Sequence[Sequence[int]], capacity: int
 ) -> tuple[nn.KVCache, NDArray[np.float32]]:
     """Run prompts of any lengths; what all begin with is computed once.
 
@@ -78,7 +84,14 @@ def prefill(
         Of all prompts, with room for `capacity` tokens each.
     logits : (B, V) float32 ndarray
         Of the token after each.
+
+    Raises
+    ------
+    ValueError
+        If the model is an encoder-decoder: it has nothing to begin with but a past.
     """
+    if not isinstance(model, Decoder):
+        raise ValueError(f"generate: {type(model).__name__} needs past, which its begin makes of a memory")
     shared = _shared(prompts)
     if shared:
         beginning = model.cache(1, capacity)
@@ -91,6 +104,44 @@ def prefill(
         for prompt, cache in zip(prompts, caches, strict=True)
     ]
     return nn.KVCache.join(caches), model.logits(np.concatenate(last))
+
+
+def proceed(
+    model: TokenModel, prompts: Sequence[Sequence[int]], past: Past
+) -> tuple[Past, NDArray[np.float32]]:
+    """Run the tokens of prompts that are not in `past` yet, and return what `prefill` does.
+
+    If equally many of each are left, the past that is returned is `past` itself.
+
+    Raises
+    ------
+    ValueError
+        If `past` is not of as many sequences, or holds all of a prompt.
+    """
+    positions = past.positions.tolist()
+    if len(positions) != len(prompts):
+        raise ValueError(f"generate: past holds {len(positions)} sequences for {len(prompts)} prompts")
+    rest = [prompt[start:] for prompt, start in zip(prompts, positions, strict=True)]
+    if not all(rest):
+        raise ValueError(
+            f"generate: past holds {positions} tokens of prompts of {[*map(len, prompts)]}: at least one of "
+            f"each must be left"
+        )
+    # Those of one length are run together: padding would show in the bits.
+    groups: dict[int, list[int]] = {}
+    for row, tokens in enumerate(rest):
+        groups.setdefault(len(tokens), []).append(row)
+    if len(groups) == 1:
+        return past, model.logits(model.hidden(np.array(rest, np.intp), past)[:, -1])
+    parts: list[Any] = list(past.fork(len(groups)))
+    last = []
+    for rows, part in zip(groups.values(), parts, strict=True):
+        part.reorder(rows)
+        last.append(model.hidden(np.array([rest[row] for row in rows], np.intp), part)[:, -1])
+    places = np.argsort(np.concatenate(list(groups.values())))
+    whole: Past = type(past).join(parts)
+    whole.reorder(places)
+    return whole, model.logits(np.concatenate(last)[places])
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
@@ -106,9 +157,10 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def decode(
-    model: Decoder,
+    model: TokenModel,
     prompts: Sequence[Sequence[int]],
     *,
+    past: Past | None = None,
     max_new_tokens: int,
     sampling: Sampling,
     seed: int | None = None,
@@ -120,9 +172,12 @@ def decode(
     Parameters
     ----------
     model
-        Any decoder.
+        Any decoder; an encoder-decoder needs `past`.
     prompts
-        Token numbers, as `check_prompts` returns them.
+        Token numbers, as `check_prompts` returns them: for an encoder-decoder the first of the target.
+    past
+        What holds the first tokens of each prompt, or none of them, but not all; it is changed. Default: an
+        empty cache, which begins with what all prompts share.
     max_new_tokens
         The most for each prompt; the context may end it before.
     sampling
@@ -143,7 +198,11 @@ def decode(
     if not prompts:
         return
     capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
-    cache, logits = prefill(model, prompts, capacity)
+    cache: Past
+    if past is None:
+        cache, logits = prefill(model, prompts, capacity)
+    else:
+        cache, logits = proceed(model, prompts, past)
     streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))
@@ -175,9 +234,28 @@ def adjust(
 ) -> NDArray[Any]:
     """Apply the caller's function and the penalty to logits (V,), which stay as they are."""
     if logits_callback is not None:
-        own = logits.copy()
-        replaced = logits_callback(tuple(sequence), own)
-        logits = own if replaced is None else np.asarray(replaced)
-        if logits.shape != own.shape:
-            raise ValueError(f"generate: logits_callback returned shape {logits.shape}, not {own.shape}")
+        logits = _call(logits_callback, sequence, logits)
     return sampling.penalise(logits, sequence)
+
+
+def chain(*callbacks: LogitsCallback | None) -> LogitsCallback | None:
+    """Make one callback of several, each of which gets the logits that those before it have made."""
+    present = [callback for callback in callbacks if callback is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+
+    def call_all(sequence: Sequence[int], logits: NDArray[np.float32]) -> NDArray[Any]:
+        for callback in present:
+            logits = _call(callback, sequence, logits)
+        return logits
+
+    return call_all
+
+
+def _call(callback: LogitsCallback, sequence: Sequence[int], logits: NDArray[Any]) -> NDArray[Any]:
+    own = logits.copy()
+    replaced = callback(tuple(sequence), own)
+    result = own if replaced is None else np.asarray(replaced)
+    if result.shape != logits.shape:
+        raise ValueError(f"generate: logits_callback returned shape {result.shape}, not {logits.shape}")
+    return result

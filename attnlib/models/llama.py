@@ -192,7 +192,7 @@ class LlamaLayer(nn.Module):
             mixed[:, :, heads : heads + groups] = self.key_norm(mixed[:, :, heads : heads + groups])
         mixed = mixed.swapaxes(1, 2)
         query, key, value = mixed[:, :heads], mixed[:, heads : heads + groups], mixed[:, heads + groups :]
-        attended = attend(query, key, value, cache, index, self._window, turns)
+        attended = attend(query, key, value, cache, index, self._window, turns=turns)
         x = self.out_proj(attended, residual=x)
         both = self.gate_up(self.norm2(x))
         inner = config.intermediate_size

@@ -190,6 +190,7 @@ class KVCache:
         sin: NDArray[Any] | None = None,
         positions: NDArray[np.integer[Any]] | None = None,
         window: int | None = None,
+        scale: float | None = None,
     ) -> NDArray[Any]:
         """Add tokens to one layer and let them attend, causally, to all that it keeps.
 
@@ -202,6 +203,8 @@ class KVCache:
             As for `attnlib.rotary_embedding`. Default: nothing turns, and `self.positions` counted on.
         window
             How many tokens a query sees, itself included. Default: all.
+        scale
+            As for `attnlib.attention`.
 
         Returns
         -------
@@ -218,9 +221,18 @@ class KVCache:
             self._check("key", key)
             before = self._places(layer, [key.shape[2]] * self.batch_size)
             keys, values = (store.data for store in self._stores[layer])
-            places = np.array(before, np.int64)
             out = cached_attention(
-                query, key, value, keys, values, places, cos=cos, sin=sin, positions=positions, window=window
+                query,
+                key,
+                value,
+                keys,
+                values,
+                np.array(before, np.int64),
+                cos=cos,
+                sin=sin,
+                positions=positions,
+                window=window,
+                scale=scale,
             )
             self._lengths[layer] = [length + key.shape[2] for length in before]
             return out
@@ -228,7 +240,7 @@ class KVCache:
             query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
         keys, values, lengths = self.append(layer, key, value)
         sides = None if window is None else (window - 1, None)
-        heads = attention(query, keys, values, causal=True, window=sides, key_lengths=lengths)
+        heads = attention(query, keys, values, causal=True, window=sides, key_lengths=lengths, scale=scale)
         return np.ascontiguousarray(heads.swapaxes(1, 2))
 
     def read(self, layer: int) -> _Read:
