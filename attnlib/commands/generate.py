@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-import attnlib
+from attnlib.commands.arguments import add_threads, use_threads
 
 __all__ = ["add_arguments", "run"]
 
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="for drawing the same again")
     parser.add_argument("--json", action="store_true", help="print one JSON object when all is done")
+    add_threads(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -56,8 +57,7 @@ def run(options: argparse.Namespace) -> None:
     # Here, since most commands do not need what these import.
     from attnlib import models
 
-    if options.threads is not None:
-        attnlib.set_num_threads(options.threads)
+    use_threads(options)
     model = models.load(options.model, dtype=options.dtype)
     if not isinstance(model, models.LanguageModel):
         raise ValueError(f"{options.model}: this model does not generate texts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib.models.beam_search import beam_search
 from attnlib.models.decoder import Decoder
 from attnlib.models.generation import LogitsCallback, Step, check_prompts, decode
+from attnlib.models.generation_options import GenerationOptions
 from attnlib.models.sampling import Sampling
+from attnlib.models.stop_text import StopText
 from attnlib.models.text_tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Generation", "LanguageModel"]
 
@@ -72,6 +77,17 @@ class LanguageModel:
             raise ValueError("generate: the model has no tokenizer.json: give prompts as token ids")
         return self.tokenizer.encode(prompt)
 
+    # A text is also a sequence of texts, but the first signature that fits is taken.
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompts: Prompt, **options: Unpack[GenerationOptions]
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self, prompts: Sequence[Prompt], **options: Unpack[GenerationOptions]
+    ) -> list[Generation]: ...
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
@@ -89,7 +105,7 @@ class LanguageModel:
         seed: int | None = None,
         logits_callback: LogitsCallback | None = None,
         return_logprobs: bool = False,
-    ) -> Any:
+    ) -> Generation | list[Generation]:
         """Continue prompts.
 
         Parameters
@@ -163,7 +179,8 @@ class LanguageModel:
             return results[0] if one else results
 
         results = [Generation(logprobs=[] if return_logprobs else None) for _ in ids]
-        finished = self._finisher(results, stop, stop_token_ids)
+        texts = self._texts(len(ids), stop)
+        finished = self._finisher(results, texts, stop_token_ids)
         for _ in decode(
             self.decoder,
             ids,
@@ -174,8 +191,9 @@ class LanguageModel:
             finished=finished,
         ):
             pass
-        for result in results:
-            result.text = _cut(self._text(result.tokens), _strings(stop))
+        for result, text in zip(results, texts, strict=True):
+            text.end()
+            result.text = text.text
         return results[0] if one else results
 
     def stream(
@@ -202,8 +220,8 @@ class LanguageModel:
             raise ValueError("stream: the model has no tokenizer.json")
         sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
         ids = check_prompts(self.decoder, [self.encode(prompt)], max_new_tokens)
-        result = Generation()
-        finished = self._finisher([result], stop, stop_token_ids)
+        texts = self._texts(1, stop)
+        finished = self._finisher([Generation()], texts, stop_token_ids)
         steps = decode(
             self.decoder,
             ids,
@@ -213,42 +231,40 @@ class LanguageModel:
             logits_callback=logits_callback,
             finished=finished,
         )
-        return self._pieces(steps, result, _strings(stop))
+        return self._pieces(steps, texts[0])
 
-    def _pieces(self, steps: Iterator[Step], result: Generation, stops: Sequence[str]) -> Iterator[str]:
-        shown = 0
+    def _pieces(self, steps: Iterator[Step], text: StopText) -> Iterator[str]:
         for _ in steps:
-            text = self._text(result.tokens)
-            ready = _cut(text, stops)
-            if ready == text:
-                while ready.endswith("\ufffd"):
-                    ready = ready[:-1]
-                held = max((_overlap(ready, stop) for stop in stops), default=0)
-                ready = ready[: len(ready) - held]
-            if len(ready) > shown:
-                yield ready[shown:]
-                shown = len(ready)
-        rest = _cut(self._text(result.tokens), stops)[shown:]
-        if rest:
-            yield rest
+            if piece := text.take():
+                yield piece
+        if piece := text.end():
+            yield piece
 
-    def _finisher(
-        self, results: list[Generation], stop: str | Sequence[str], stop_token_ids: Collection[int] | None
-    ) -> Callable[[Step], bool]:
-        """Make the function that collects steps and says whether a sequence ends."""
-        ends, stops = self._end_ids(stop_token_ids), _strings(stop)
+    def _texts(self, count: int, stop: str | Sequence[str]) -> list[StopText]:
+        stops = (stop,) if isinstance(stop, str) and stop else tuple(stop)
+        if not all(isinstance(text, str) and text for text in stops):
+            raise ValueError(f"generate: stop must hold texts that are not empty, got {stop!r}")
         if stops and self.tokenizer is None:
             raise ValueError("generate: stop needs a tokenizer, which the model does not have")
+        streams = [None if self.tokenizer is None else self.tokenizer.stream() for _ in range(count)]
+        return [StopText(stream, stops) for stream in streams]
+
+    def _finisher(
+        self,
+        results: list[Generation],
+        texts: list[StopText],
+        stop_token_ids: Collection[int] | None,
+    ) -> Callable[[Step], bool]:
+        """Make the function that collects steps and says whether a sequence ends."""
+        ends = self._end_ids(stop_token_ids)
 
         def finished(step: Step) -> bool:
-            result = results[step.row]
+            result, text = results[step.row], texts[step.row]
             result.tokens.append(step.token)
+            text.push(step.token)
             if result.logprobs is not None:
                 result.logprobs.append(step.logprob)
-            over = step.token in ends
-            if not over and stops:
-                text = self._text(result.tokens)
-                over = any(text_stop in text for text_stop in stops)
+            over = step.token in ends or text.stopped
             if over:
                 result.finish_reason = "stop"
             return over
@@ -265,20 +281,3 @@ class LanguageModel:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return "" if self.tokenizer is None else self.tokenizer.decode(tokens)
-
-
-def _strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) and stop else tuple(stop)
-    if not all(isinstance(text, str) and text for text in stops):
-        raise ValueError(f"generate: stop must hold texts that are not empty, got {stop!r}")
-    return stops
-
-
-def _cut(text: str, stops: Sequence[str]) -> str:
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Count the characters at the end of `text` that may begin `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
+from attnlib.models.text_stream import TextStream
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 
@@ -54,6 +55,7 @@ class TextTokenizer:
         self.end_ids = tuple(end_ids)
         self._chat_template = chat_template
         self._special = dict(special or {})
+        self._special_tokens: frozenset[str] | None = None
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn a text into tokens; names of special tokens in it become these tokens.
@@ -81,6 +83,13 @@ class TextTokenizer:
         """Turn tokens into a text, without special ones."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def stream(self) -> TextStream:
+        """Begin a text to which tokens are added one at a time."""
+        if self._special_tokens is None:
+            added = self._tokenizer.get_added_tokens_decoder().values()
+            self._special_tokens = frozenset(token.content for token in added if token.special)
+        return TextStream(self._tokenizer, self._special_tokens)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write a conversation as the model was trained on.

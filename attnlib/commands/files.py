@@ -1,0 +1,31 @@
+"""Output files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["whole_or_nothing"]
+
+
+@contextmanager
+def whole_or_nothing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its name only if all goes well.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace; its folder must be there.
+    mode
+        As `open` takes it; text is UTF-8.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
