@@ -86,7 +86,7 @@ def measure_time(lengths: tuple[int, ...], rotations: int, seconds: float) -> li
             [call(*case) for case in cases],
             rotations=rotations,
             seconds=seconds,
-            rest=0.05,
+            rest=0.03,
             alone=lock.timing,
         )
         points += [Point(*case, length, timing) for case, timing in zip(cases, timings, strict=True)]
@@ -186,8 +186,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the folder for time.svg and reach.svg")
     parser.add_argument("--only", choices=("time", "reach"), help="draw one of them; default: both")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="tokens of the sequences")
-    parser.add_argument("--rotations", type=int, default=3, help="blocks of each; default: 3")
-    parser.add_argument("--seconds", type=float, default=0.06, help="seconds of a block; default: 0.06")
+    parser.add_argument("--rotations", type=int, default=6, help="blocks of each; default: 6")
+    parser.add_argument("--seconds", type=float, default=0.03, help="seconds of a block; default: 0.03")
     options = parser.parse_args(arguments)
 
     import matplotlib

@@ -47,8 +47,13 @@ def test_no_code_is_outside_the_doctests(page: Path) -> None:
 def test_links_resolve(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("https://", "#")):
-            path = page.parent / target.split("#")[0]
-            assert path.resolve().exists(), f"{page.name} links to {target}, which is not there"
+            name, _, anchor = target.partition("#")
+            path = page.parent / name
+            assert path.exists(), f"{page.name} links to {target}, which is not there"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+                slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+                assert anchor in slugs, f"{page.name} links to {target}: no such heading"
 
 
 def test_pages_are_one_path() -> None:
