@@ -6,17 +6,18 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from attnlib.models.decoder import Decoder
-from attnlib.models.generation import LogitsCallback, adjust, prefill
+from attnlib.models.generation import LogitsCallback, Past, adjust, prefill
 from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.token_model import TokenModel
 
 __all__ = ["beam_search"]
 
 
 def beam_search(
-    model: Decoder,
+    model: TokenModel,
     prompt: Sequence[int],
     *,
+    past: Past | None = None,
     num_beams: int,
     max_new_tokens: int,
     length_penalty: float,
@@ -29,9 +30,11 @@ def beam_search(
     Parameters
     ----------
     model
-        Any decoder.
+        Any decoder; an encoder-decoder needs `past`.
     prompt
-        Token numbers.
+        Token numbers: for an encoder-decoder the first of the target.
+    past
+        What stands before the prompt, of one sequence; it is used up. Default: nothing.
     num_beams
         Continuations kept at each step.
     max_new_tokens
@@ -50,8 +53,9 @@ def beam_search(
     tokens : list of int
     score : float
     """
-    room = min(max_new_tokens, model.context_length - len(prompt))
-    cache, logits = prefill(model, [prompt], len(prompt) + room)
+    before = 0 if past is None else int(past.positions.max())
+    room = min(max_new_tokens, model.context_length - before - len(prompt))
+    cache, logits = prefill(model, [prompt], len(prompt) + room, past)
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     done: list[tuple[float, list[int]]] = []
     for length in range(1, room + 1):
