@@ -51,22 +51,24 @@ def read_config(file: Fields) -> WhisperConfig:
     if file.boolean("scale_embedding", False):
         raise file.error("scale_embedding", "is true, which is not supported")
     width = file.integer("d_model", 1, 1 << 16)
-    sizes = {
-        f"{side}_{name}": file.integer(f"{side}_{name}", 1, high)
-        for side in ("encoder", "decoder")
-        for name, high in (("layers", 1 << 10), ("attention_heads", 1 << 10), ("ffn_dim", 1 << 18))
-    }
+    heads = {}
     for side in ("encoder", "decoder"):
-        if width % (heads := sizes[f"{side}_attention_heads"]):
-            raise file.error(f"{side}_attention_heads", f"{heads} does not divide d_model {width}")
+        heads[side] = file.integer(f"{side}_attention_heads", 1, 1 << 10)
+        if width % heads[side]:
+            raise file.error(f"{side}_attention_heads", f"{heads[side]} does not divide d_model {width}")
     return WhisperConfig(
         vocab_size=file.integer("vocab_size", 1, 1 << 24),
         num_mel_bins=file.integer("num_mel_bins", 1, 1 << 10),
         d_model=width,
+        encoder_layers=file.integer("encoder_layers", 1, 1 << 10),
+        encoder_attention_heads=heads["encoder"],
+        encoder_ffn_dim=file.integer("encoder_ffn_dim", 1, 1 << 18),
+        decoder_layers=file.integer("decoder_layers", 1, 1 << 10),
+        decoder_attention_heads=heads["decoder"],
+        decoder_ffn_dim=file.integer("decoder_ffn_dim", 1, 1 << 18),
         max_source_positions=file.integer("max_source_positions", 1, 1 << 20),
         max_target_positions=file.integer("max_target_positions", 1, 1 << 20),
         tie_word_embeddings=file.boolean("tie_word_embeddings", True),
-        **sizes,
     )
 
 
@@ -87,7 +89,8 @@ def read_ctranslate2_config(file: CTranslate2File) -> WhisperConfig:
             raise ValueError(f"{file.path}: {name} is {found}, expected {axes} axes")
         return found
 
-    def side(name: str) -> dict[str, int]:
+    def side(name: str) -> tuple[int, int, int]:
+        """Find the layers, heads and inner size of the encoder or the decoder."""
         width = shape(f"{name}/position_encodings/encodings", 2)[1]
         heads = int(file.number(f"{name}/num_heads"))
         if heads < 1 or width % heads:
@@ -95,21 +98,23 @@ def read_ctranslate2_config(file: CTranslate2File) -> WhisperConfig:
         layers = 0
         while f"{name}/layer_{layers}/ffn/linear_0/weight" in file:
             layers += 1
-        return {
-            f"{name}_layers": layers,
-            f"{name}_attention_heads": heads,
-            f"{name}_ffn_dim": shape(f"{name}/layer_0/ffn/linear_0/weight", 2)[0],
-        }
+        return layers, heads, shape(f"{name}/layer_0/ffn/linear_0/weight", 2)[0]
 
     tokens, width = shape("decoder/embeddings/weight", 2)
+    encoder_layers, encoder_heads, encoder_inner = side("encoder")
+    decoder_layers, decoder_heads, decoder_inner = side("decoder")
     return WhisperConfig(
         vocab_size=tokens,
         num_mel_bins=shape("encoder/conv1/weight", 3)[1],
         d_model=width,
+        encoder_layers=encoder_layers,
+        encoder_attention_heads=encoder_heads,
+        encoder_ffn_dim=encoder_inner,
+        decoder_layers=decoder_layers,
+        decoder_attention_heads=decoder_heads,
+        decoder_ffn_dim=decoder_inner,
         max_source_positions=shape("encoder/position_encodings/encodings", 2)[0],
         max_target_positions=shape("decoder/position_encodings/encodings", 2)[0],
-        **side("encoder"),
-        **side("decoder"),
     )
 
 

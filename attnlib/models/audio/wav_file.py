@@ -131,18 +131,17 @@ def _mono(path: Path, data: NDArray[np.uint8], form: _Format) -> NDArray[np.floa
 
 def _numbers(data: NDArray[np.uint8], form: _Format) -> NDArray[Any]:
     """Turn bytes into numbers of which 1 is the loudest."""
-    if form.kind == _FLOAT:
-        numbers = data.view(f"<f{form.bits // 8}")
-        return numbers
-    numbers: NDArray[Any]
-    if form.bits == 8:
-        numbers = (data.astype(np.float32) - np.float32(128)) / np.float32(128)
-        return numbers
     bits = form.bits
+    if form.kind == _FLOAT:
+        floats: NDArray[Any] = data.view(f"<f{bits // 8}")
+        return floats
+    if bits == 8:
+        # Only these have no sign, and silence at 128.
+        data = data ^ np.uint8(128)
     if bits == 24:
         # The three bytes become the upper ones of four, so that the sign is where it belongs.
         wide = np.zeros((data.size // 3, 4), np.uint8)
         wide[:, 1:] = data.reshape(-1, 3)
         data, bits = wide.reshape(-1), 32
-    numbers = np.ldexp(data.view(f"<i{bits // 8}").astype(np.float32), 1 - bits)
-    return numbers
+    integers: NDArray[Any] = data.view(f"<i{bits // 8}")
+    return np.ldexp(integers.astype(np.float32), 1 - bits)
