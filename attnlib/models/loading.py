@@ -17,6 +17,8 @@ from attnlib.models.language_model import LanguageModel
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.speech_loading import is_ctranslate2_folder, load_speech_model
+from attnlib.models.speech_model import SpeechModel
 from attnlib.models.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
 from attnlib.models.tokenizer import Tokenizer
 from attnlib.models.weights import load_weights
@@ -45,8 +47,10 @@ _DECODERS: dict[str, Callable[[JsonFile], Decoder]] = {
 }
 
 
-def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder | LanguageModel:
-    """Load a model: a language model from a folder or a GGUF file, or a sentence encoder from a folder.
+def load(
+    path: str | os.PathLike[str], *, dtype: DTypeLike = "float32"
+) -> SentenceEncoder | LanguageModel | SpeechModel:
+    """Load a model: a language model from a folder or a GGUF file, a sentence encoder or a speech model.
 
     Which it is, ``model_type`` in ``config.json`` or ``general.architecture`` in the header says. Weights are
     memory-mapped and packed one by one, so that loading takes little more memory than the packed model.
@@ -55,14 +59,15 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
     ----------
     path
         A GGUF file of a Llama, Mistral, SmolLM, Qwen2 or Qwen3 model; or a folder in the usual Hugging Face
-        layout, of one of these, of GPT-2, or of a sentence encoder.
+        layout, of one of these, of GPT-2, of Whisper, or of a sentence encoder; or a folder of Whisper in
+        the layout of CTranslate2 and faster-whisper.
     dtype
         ``"float32"`` (default), ``"bfloat16"``, ``"int8"`` or ``"int4"`` weights. What is between the
-        products of a quantised language model is float32, of a sentence encoder bfloat16.
+        products of a quantised language or speech model is float32, of a sentence encoder bfloat16.
 
     Returns
     -------
-    SentenceEncoder or LanguageModel
+    SentenceEncoder, LanguageModel or SpeechModel
 
     Raises
     ------
@@ -89,9 +94,13 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
         )
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: there is no such folder")
+    if is_ctranslate2_folder(place):
+        return load_speech_model(place, dtype=dtype)
     if not (place / "modules.json").is_file():
         config = JsonFile(place / "config.json")
-        kind = config.choice("model_type", {name: name for name in (*_FAMILIES, *_DECODERS)})
+        kind = config.choice("model_type", {name: name for name in (*_FAMILIES, *_DECODERS, "whisper")})
+        if kind == "whisper":
+            return load_speech_model(place, dtype=dtype)
         if kind in _DECODERS:
             decoder = _DECODERS[kind](config)
             return _language_model(decoder, open_safetensors(place), folder_tokenizer(place, config), dtype)
