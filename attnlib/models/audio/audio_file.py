@@ -87,9 +87,9 @@ def check_audio(caller: str, audio: ArrayLike) -> NDArray[np.float32]:
         raise ValueError(f"{caller}: audio holds no samples")
     with np.errstate(over="ignore"):
         result = array.astype(np.float32, copy=False)
-    # The sum is finite only if all are, and needs no array; that of huge numbers may not be, though.
-    if not np.isfinite(result.sum(dtype=np.float64)) and not np.isfinite(result).all():
-        place = int(np.argmin(np.isfinite(result)))
+    finite = np.isfinite(result)
+    if not finite.all():
+        place = int(np.argmin(finite))
         raise ValueError(f"{caller}: audio holds {result[place]} at sample {place}")
     return result
 

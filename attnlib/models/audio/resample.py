@@ -83,6 +83,6 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
 def _taps(distance: NDArray[np.float64], lobe: float, reach: int) -> NDArray[np.float32]:
     """Compute the coefficients of samples at a distance; they sum up to 1, so that silence stays silent."""
     window = np.i0(_BETA * np.sqrt(np.maximum(0.0, 1 - np.square(distance / reach))))
-    taps = np.sinc(distance / lobe) * window
+    taps = np.where(np.abs(distance) <= reach, np.sinc(distance / lobe) * window, 0.0)
     result: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
     return result

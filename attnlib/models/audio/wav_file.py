@@ -125,7 +125,11 @@ def _mono(path: Path, data: NDArray[np.uint8], form: _Format) -> NDArray[np.floa
         stop = min(start + _BLOCK, count)
         block = _numbers(data[start * form.frame_size : stop * form.frame_size], form)
         frames = block.reshape(-1, form.channels)
-        samples[start:stop] = frames[:, 0] if form.channels == 1 else frames.mean(axis=1, dtype=np.float64)
+        # What is too large a float becomes infinity, and is complained about with the rest.
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples[start:stop] = (
+                frames[:, 0] if form.channels == 1 else frames.mean(axis=1, dtype=np.float64)
+            )
     return samples
 
 
