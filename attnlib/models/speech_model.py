@@ -266,11 +266,11 @@ class SpeechModel:
                 continue
             start, end = offset, end_of_window
             if piece[0] >= first:
-                start = min(offset + (piece[0] - first) * step, end_of_window)
+                start = min(round(offset + (piece[0] - first) * step, 3), end_of_window)
             if piece[-1] >= first:
-                end = min(offset + (piece[-1] - first) * step, end_of_window)
+                end = min(round(offset + (piece[-1] - first) * step, 3), end_of_window)
             quality = written.logprob, written.no_speech, written.temperature
-            segments.append(Segment(round(start, 3), round(end, 3), text, piece, *quality))
+            segments.append(Segment(start, end, text, piece, *quality))
         return segments
 
     def _text(self, tokens: Sequence[int]) -> str:
