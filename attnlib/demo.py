@@ -6,10 +6,11 @@ same NumPy code in float64, against which both are judged.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -41,8 +42,24 @@ class Case:
     plain: Callable[..., Array]
 
 
-def run() -> None:
-    """Run all cases and print the table."""
+@dataclass(frozen=True)
+class Result:
+    """What came of a case: largest errors, relative to the largest result, and seconds."""
+
+    operation: str
+    shape: str
+    numpy_error: float
+    attnlib_error: float
+    numpy_seconds: float
+    attnlib_seconds: float
+
+
+def run(*, as_json: bool = False) -> None:
+    """Run all cases and print the table, or one JSON object."""
+    if as_json:
+        rows = [asdict(_result(case)) for case in cases(np.random.default_rng(0))]
+        print(json.dumps({"config": attnlib.show_config(mode="dicts"), "results": rows}))
+        return
     print(
         f"attnlib {attnlib.__version__}: rung {attnlib.isa()}, threads {attnlib.get_num_threads()}, float32; "
         f"beside it NumPy {np.__version__} with its BLAS"
@@ -52,16 +69,21 @@ def run() -> None:
     sides = f"{'NumPy':>10}{'attnlib':>10}"
     print(f"{'operation':<20}{'shape':<18}{sides}  {sides}{'speed-up':>10}")
     for case in cases(np.random.default_rng(0)):
-        exact = case.plain(*(array.astype(np.float64) for array in case.inputs))
-        errors = [_error(function(*case.inputs), exact) for function in (case.plain, case.ours)]
-        plain, ours = _times(case)
+        found = _result(case)
         print(
-            f"{case.name:<20}{case.shape:<18}{errors[0]:>10.1e}{errors[1]:>10.1e}"
-            f"  {plain * 1e3:>10.2f}{ours * 1e3:>10.2f}{plain / ours:>9.1f}x",
+            f"{found.operation:<20}{found.shape:<18}{found.numpy_error:>10.1e}{found.attnlib_error:>10.1e}"
+            f"  {found.numpy_seconds * 1e3:>10.2f}{found.attnlib_seconds * 1e3:>10.2f}"
+            f"{found.numpy_seconds / found.attnlib_seconds:>9.1f}x",
             flush=True,
         )
     print()
     print("Errors are against float64, relative to the largest result. Times are medians, warm.")
+
+
+def _result(case: Case) -> Result:
+    exact = case.plain(*(array.astype(np.float64) for array in case.inputs))
+    plain, ours = (_error(function(*case.inputs), exact) for function in (case.plain, case.ours))
+    return Result(case.name, case.shape, plain, ours, *_times(case))
 
 
 def cases(rng: np.random.Generator) -> list[Case]:

@@ -6,6 +6,7 @@ import contextlib
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal, overload
 
 import ml_dtypes
 import numpy as np
@@ -167,30 +168,70 @@ def available_isas() -> list[str]:
     return _core.available_isas()
 
 
-def show_config() -> None:
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+
+
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+
+
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Print versions, compiler, instruction sets, threads, OpenMP and CUDA, as `numpy.show_config` does.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        ``"dicts"``: print nothing and return all of it as a dictionary that JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        If ``mode`` is neither.
 
     Examples
     --------
     >>> import attnlib as al
     >>> al.show_config()  # doctest: +ELLIPSIS
     attnlib ...
+    >>> al.show_config(mode="dicts")["isa"] == al.isa()
+    True
     """
     from attnlib import __version__
 
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"show_config: mode must be 'stdout' or 'dicts', got {mode!r}")
     build = _core.build_info()
-    rows = {
-        "Python": f"{platform.python_version()} ({platform.machine()})",
-        "NumPy": np.__version__,
+    config: dict[str, Any] = {
+        "version": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
         "ml_dtypes": ml_dtypes.__version__,
-        "compiler": f"{build['compiler']} ({build['build_type']})",
-        "instruction sets built": ", ".join(_core.built_isas()),
-        "instruction sets usable": ", ".join(available_isas()),
-        "instruction set in use": isa(),
-        "threads": str(get_num_threads()),
-        "OpenMP": str(build["openmp"]),
-        "CUDA": "yes" if build["cuda"] else "no",
+        "compiler": build["compiler"],
+        "build_type": build["build_type"],
+        "built_isas": list(_core.built_isas()),
+        "available_isas": available_isas(),
+        "isa": isa(),
+        "threads": get_num_threads(),
+        "openmp": build["openmp"],
+        "cuda": bool(build["cuda"]),
+    }
+    if mode == "dicts":
+        return config
+    rows = {
+        "Python": f"{config['python']} ({config['machine']})",
+        "NumPy": config["numpy"],
+        "ml_dtypes": config["ml_dtypes"],
+        "compiler": f"{config['compiler']} ({config['build_type']})",
+        "instruction sets built": ", ".join(config["built_isas"]),
+        "instruction sets usable": ", ".join(config["available_isas"]),
+        "instruction set in use": config["isa"],
+        "threads": config["threads"],
+        "OpenMP": config["openmp"],
+        "CUDA": "yes" if config["cuda"] else "no",
     }
     print(f"attnlib {__version__}")
     for name, value in rows.items():
         print(f"  {name + ':':<25}{value}")
+    return None

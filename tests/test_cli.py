@@ -242,11 +242,26 @@ def test_info() -> None:
     assert attnlib.isa() in out
 
 
-def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    # The table is real; only the repetitions are left out.
-    monkeypatch.setattr(demo, "_BLOCK", 0.0)
-    monkeypatch.setattr(demo, "_BLOCKS", 1)
-    monkeypatch.setattr(demo, "_REST", 0.0)
+def test_info_as_json() -> None:
+    code, out, err = run("info", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == attnlib.show_config(mode="dicts")
+
+
+def test_an_unknown_mode_of_show_config() -> None:
+    with pytest.raises(ValueError, match="mode must be 'stdout' or 'dicts', got 'xml'"):
+        attnlib.show_config(mode="xml")  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is real; only the repetitions are left out."""
+    for name, value in (("_BLOCK", 0.0), ("_BLOCKS", 1), ("_REST", 0.0)):
+        monkeypatch.setattr(demo, name, value)
+
+
+@pytest.mark.usefixtures("quick_demo")
+def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo"]) == 0
     out = capsys.readouterr().out
     assert attnlib.isa() in out.splitlines()[0]
@@ -256,12 +271,17 @@ def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         assert error < 5e-6, line
 
 
-@pytest.mark.parametrize("command", [[], ["embed"], ["generate"], ["info"], ["demo"], ["bench"]])
-def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as info:
-        cli.main([*command, "--help"])
-    assert info.value.code == 0
-    assert "example: " in capsys.readouterr().out
+@pytest.mark.usefixtures("quick_demo")
+def test_demo_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["config"]["isa"] == attnlib.isa()
+    assert [row["operation"] for row in found["results"]] == [
+        case.name for case in demo.cases(np.random.default_rng(0))
+    ]
+    for row in found["results"]:
+        assert row["attnlib_error"] < 5e-6, row
+        assert row["attnlib_seconds"] > 0 < row["numpy_seconds"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

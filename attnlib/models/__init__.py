@@ -1,20 +1,25 @@
-"""Models from their checkpoints: `load` makes a sentence encoder, a language or a speech model of them.
+"""Models from their checkpoints: sentence encoders, language models, encoder-decoders and speech, by `load`.
 
 It needs the extra ``models``: ``pip install "attnlib[models]"``.
 """
 
-from attnlib.models.language_model import Generation, LanguageModel
+from attnlib.models.conversation import Conversation
+from attnlib.models.language_model import LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
 from attnlib.models.segments import Segment, Transcription
 from attnlib.models.sentence_encoder import SentenceEncoder
 from attnlib.models.speech_model import SpeechModel
+from attnlib.models.text_generator import Generation
+from attnlib.models.text_to_text import TextToTextModel
 
 __all__ = [
+    "Conversation",
     "Generation",
     "LanguageModel",
     "Segment",
     "SentenceEncoder",
     "SpeechModel",
+    "TextToTextModel",
     "Transcription",
     "load",
     "load_sentence_encoder",

@@ -16,7 +16,13 @@ from attnlib import nn
 from attnlib.functional import attention
 from attnlib.models.token_model import TokenModel
 
-__all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source"]
+__all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source", "split_heads"]
+
+
+def split_heads(mixed: NDArray[Any], heads: int, size: int) -> list[NDArray[Any]]:
+    """Cut (B, S, n * H * D), of queries, keys and values or some of them, into n views (B, H, S, D)."""
+    parts = mixed.reshape(*mixed.shape[:2], -1, heads, size)
+    return [parts[:, :, number].swapaxes(1, 2) for number in range(parts.shape[2])]
 
 
 def attend_to_source(
@@ -82,9 +88,12 @@ class EncoderDecoder(TokenModel):
     ----------
     source_length
         The most tokens of a source, or None if there is no such limit.
+    source_vocab_size
+        The number of tokens of a source, or None if it is that of the target.
     """
 
     source_length: int | None = None
+    source_vocab_size: int | None = None
 
     @abstractmethod
     def encode(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> NDArray[Any]:
@@ -170,18 +179,23 @@ class EncoderDecoder(TokenModel):
             raise ValueError(f"{caller}: {name} must be from 1 to {longest}, got {array}")
         return array.astype(np.int64)
 
+    def check_source(self, caller: str, ids: ArrayLike) -> NDArray[np.intp]:
+        """Return token numbers of a source, or of several (B, Sm), or raise an error."""
+        array = self.check_ids(caller, ids, self.source_vocab_size)
+        if self.source_length is not None and array.shape[-1] > self.source_length:
+            raise ValueError(
+                f"{caller}: a source has {array.shape[-1]} tokens, the encoder takes {self.source_length}"
+            )
+        return array
+
     def check_sources(
         self, ids: ArrayLike, lengths: ArrayLike | None
     ) -> tuple[NDArray[np.intp], NDArray[np.int64] | None]:
         """Return token numbers (B, Sm) and lengths of sources, or raise an error."""
         caller = f"{type(self).__name__}.encode"
-        array = self.check_ids(caller, ids)
+        array = self.check_source(caller, ids)
         if array.ndim != 2:
             raise ValueError(f"{caller}: inputs must have shape (B, Sm), got {array.shape}")
-        if self.source_length is not None and array.shape[1] > self.source_length:
-            raise ValueError(
-                f"{caller}: inputs has {array.shape[1]} tokens, the encoder takes {self.source_length}"
-            )
         return array, self.check_lengths(caller, "lengths", lengths, *array.shape)
 
     def __call__(

@@ -164,11 +164,12 @@ class SpeechModel:
         begin = 0
         while begin < samples.size:
             sound = samples[begin : begin + self.window]
-            past, logits = self._listen(sound, example)
+            before = self._before(example)
+            past, logits = self._listen(sound, before)
             if not result.language:
                 chances = self._language_probabilities(logits)
                 result.language = max(chances, key=lambda code: chances[code])
-            start = self.tokens.prompt(result.language, task, with_times)
+            start = [*before, *self.tokens.prompt(result.language, task, with_times)]
             silence = float(np.exp(log_softmax64(logits))[self.tokens.no_speech])
             written = self._write(past, start, with_times, choices, seed, silence)
             pieces, places = cut(written.tokens, self.tokens.first_timestamp)
@@ -192,18 +193,20 @@ class SpeechModel:
         if task not in tasks:
             raise ValueError(f"transcribe: task must be {' or '.join(tasks)} with this model, got {task!r}")
 
+    def _before(self, example: Sequence[int]) -> list[int]:
+        """Make the beginning of a prompt of the text before; half of the context is for it at most."""
+        kept = self.network.context_length // 2 - 1
+        return [self.tokens.previous, *example[-kept:]] if example and kept > 0 else []
+
     def _listen(
-        self, sound: NDArray[np.float32], example: Sequence[int]
+        self, sound: NDArray[np.float32], before: Sequence[int]
     ) -> tuple[nn.DecoderPast, NDArray[np.float32]]:
-        """Encode one window: what the decoder starts from, and the logits (V,) after its first token."""
+        """Encode one window; return a past that holds `before`, and the logits (V,) after the start token."""
         network = self.network
         memory = network.encode(self.features(sound)[None])
         past = network.begin(memory, capacity=network.context_length)
-        # Half of the context is for what stood before.
-        kept = network.context_length // 2 - 1
-        before = [self.tokens.previous, *example[-kept:]] if example and kept > 0 else []
         hidden = network.hidden(np.array([[*before, self.tokens.start]], np.intp), past)
-        # Decoding begins with that token, too: what follows it is not known yet.
+        # Decoding begins with the last of them again: it may be all that is left of a prompt.
         past.target.truncate(len(before))
         logits: NDArray[np.float32] = network.logits(hidden[:, -1])[0]
         return past, logits

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
+from attnlib.models.text_stream import TextStream
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 
@@ -54,6 +55,7 @@ class TextTokenizer:
         self.end_ids = tuple(end_ids)
         self._chat_template = chat_template
         self._special = dict(special or {})
+        self._special_tokens: frozenset[str] | None = None
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn a text into tokens; names of special tokens in it become these tokens.
@@ -74,6 +76,10 @@ class TextTokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
+        return self._cut(text, special)
+
+    def _cut(self, text: str, special: bool) -> list[int]:
+        """Turn valid Unicode into tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
@@ -86,6 +92,13 @@ class TextTokenizer:
         """Return the number of each token, special ones included."""
         found: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         return found
+
+    def stream(self) -> TextStream:
+        """Begin a text to which tokens are added one at a time."""
+        if self._special_tokens is None:
+            added = self._tokenizer.get_added_tokens_decoder().values()
+            self._special_tokens = frozenset(token.content for token in added if token.special)
+        return TextStream(self._tokenizer, self._special_tokens)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write a conversation as the model was trained on.
@@ -123,6 +136,13 @@ class TextTokenizer:
             raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
         return text
 
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Turn a conversation into tokens that an answer follows; parameters and errors are those of `chat`.
+
+        The template writes its special tokens itself, so none is added at the beginning.
+        """
+        return self.encode(self.chat(messages), special=False)
+
 
 def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
     """Read ``tokenizer.json`` and what stands beside it; None if the folder has none."""
@@ -134,6 +154,9 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"{path}: not a tokenizer: {error}") from None
+    # What is left from training.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     template: str | None = None
     special: dict[str, str] = {}
     if (folder / "tokenizer_config.json").is_file():

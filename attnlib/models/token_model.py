@@ -79,9 +79,11 @@ class TokenModel(nn.Module):
             checkpoint.forget(head)
         self._head = tuple(parts)
 
-    def check_table(self, checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
+    def check_table(
+        self, checkpoint: Checkpoint, name: str, vocab_size: int | None = None
+    ) -> tuple[Checkpoint, str]:
         """Return where a table of one row for each token is, or raise a ValueError if it is not there."""
-        wanted = (self.vocab_size, self.width)
+        wanted = (self.vocab_size if vocab_size is None else vocab_size, self.width)
         if name not in checkpoint.shapes:
             raise ValueError(f"{checkpoint.path}: {name} is missing")
         if (found := checkpoint.shapes[name]) != wanted:
@@ -114,18 +116,17 @@ class TokenModel(nn.Module):
             dtype=self.dtype,
         )
 
-    def check_ids(self, caller: str, ids: ArrayLike) -> NDArray[np.intp]:
+    def check_ids(self, caller: str, ids: ArrayLike, vocab_size: int | None = None) -> NDArray[np.intp]:
         """Return token numbers as an array, or raise an error that shows what is wrong with them."""
+        known = self.vocab_size if vocab_size is None else vocab_size
         array = np.asarray(ids)
         if array.size == 0:
             raise ValueError(f"{caller}: a prompt is empty")
         if array.dtype.kind not in "iu":
             raise TypeError(f"{caller}: token ids must be integers, got {array.dtype}")
         low, high = int(array.min()), int(array.max())
-        if low < 0 or high >= self.vocab_size:
-            raise ValueError(
-                f"{caller}: token id {low if low < 0 else high} is unknown; there are {self.vocab_size}"
-            )
+        if low < 0 or high >= known:
+            raise ValueError(f"{caller}: token id {low if low < 0 else high} is unknown; there are {known}")
         return array.astype(np.intp, copy=False)
 
     def check_targets(self, caller: str, ids: ArrayLike) -> NDArray[np.intp]:

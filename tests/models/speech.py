@@ -191,6 +191,12 @@ def write_ctranslate2_folder(folder: Path, **config: Any) -> Path:
     return folder
 
 
+def write_noise(path: Path) -> None:
+    """Write a second of noise."""
+    noise = np.random.default_rng(5).integers(-3000, 3000, 16000)
+    path.write_bytes(wav(noise.astype("<i2").tobytes()))
+
+
 def wav(
     data: bytes,
     *,
