@@ -49,6 +49,13 @@ _COMMANDS = (
         example='attnlib chat --model SmolLM2-135M-Instruct.Q4_1.gguf --system "Be brief."',
     ),
     _Command(
+        "transcribe",
+        help="write down what is said in sound files",
+        description="Write down what is said in sound files, with a Whisper model. Sound longer than 30 "
+        "seconds is heard in windows that follow one another.",
+        example="attnlib transcribe --model whisper-tiny --timestamps speech.wav",
+    ),
+    _Command(
         "info",
         help="show versions, instruction sets and threads",
         description="Show versions, the instruction sets built and usable, and threads. The environment "

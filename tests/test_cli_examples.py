@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from models import decoders, folders
+from models import decoders, folders, speech
 
 from attnlib import cli
 
@@ -30,6 +30,8 @@ FILES: dict[str, Callable[[Path], object]] = {
     "all-MiniLM-L6-v2": lambda path: folders.make(path).write(),
     "SmolLM2-135M-Instruct.Q4_1.gguf": decoders.write_gguf,
     "sentences.txt": write_sentences,
+    "whisper-tiny": speech.write_folder,
+    "speech.wav": speech.write_noise,
 }
 
 STDIN = {"chat": "Who are you?\n"}

@@ -1,4 +1,4 @@
-"""Models from their checkpoints: sentence encoders, language models and encoder-decoders, by `load`.
+"""Models from their checkpoints: sentence encoders, language models, encoder-decoders and speech, by `load`.
 
 It needs the extra ``models``: ``pip install "attnlib[models]"``.
 """
@@ -6,7 +6,9 @@ It needs the extra ``models``: ``pip install "attnlib[models]"``.
 from attnlib.models.conversation import Conversation
 from attnlib.models.language_model import LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
+from attnlib.models.segments import Segment, Transcription
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.speech_model import SpeechModel
 from attnlib.models.text_generator import Generation
 from attnlib.models.text_to_text import TextToTextModel
 
@@ -14,8 +16,11 @@ __all__ = [
     "Conversation",
     "Generation",
     "LanguageModel",
+    "Segment",
     "SentenceEncoder",
+    "SpeechModel",
     "TextToTextModel",
+    "Transcription",
     "load",
     "load_sentence_encoder",
 ]

@@ -8,8 +8,15 @@ from types import ModuleType
 __all__ = ["require"]
 
 
-def require(name: str) -> ModuleType:
-    """Import a package of the extra ``models``.
+def require(name: str, *, extra: str = "models") -> ModuleType:
+    """Import a package of an extra.
+
+    Parameters
+    ----------
+    name
+        The package.
+    extra
+        The extra of attnlib that brings it. Default ``"models"``.
 
     Raises
     ------
@@ -22,6 +29,6 @@ def require(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise ImportError(
-            f'attnlib.models: the package {name} is needed; install it with: pip install "attnlib[models]"',
+            f'attnlib.models: the package {name} is needed; install it with: pip install "attnlib[{extra}]"',
             name=name,
         ) from None

@@ -20,6 +20,8 @@ from attnlib.models.marian_tokenizer import marian_tokenizer
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.speech_loading import is_ctranslate2_folder, load_speech_model
+from attnlib.models.speech_model import SpeechModel
 from attnlib.models.text_to_text import TextToTextModel
 from attnlib.models.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
 from attnlib.models.tokenizer import Tokenizer
@@ -57,7 +59,7 @@ _ENCODER_DECODERS: dict[str, Callable[[JsonFile], EncoderDecoder]] = {
 
 def load(
     path: str | os.PathLike[str], *, dtype: DTypeLike = "float32"
-) -> SentenceEncoder | LanguageModel | TextToTextModel:
+) -> SentenceEncoder | LanguageModel | TextToTextModel | SpeechModel:
     """Load a model: a language model from a folder or a GGUF file, or another model from a folder.
 
     Which it is, ``model_type`` in ``config.json`` or ``general.architecture`` in the header says. Weights are
@@ -67,14 +69,15 @@ def load(
     ----------
     path
         A GGUF file of a Llama, Mistral, SmolLM, Qwen2 or Qwen3 model; or a folder in the usual Hugging Face
-        layout, of one of these, of GPT-2, T5 or Marian, or of a sentence encoder.
+        layout, of one of these, of GPT-2, T5, Marian or Whisper, or of a sentence encoder; or a folder of
+        Whisper in the layout of CTranslate2 and faster-whisper.
     dtype
         ``"float32"`` (default), ``"bfloat16"``, ``"int8"`` or ``"int4"`` weights. What is between the
         products of a quantised model is float32, of a sentence encoder bfloat16.
 
     Returns
     -------
-    SentenceEncoder, LanguageModel or TextToTextModel
+    SentenceEncoder, LanguageModel, TextToTextModel or SpeechModel
 
     Raises
     ------
@@ -101,10 +104,14 @@ def load(
         )
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: there is no such folder")
+    if is_ctranslate2_folder(place):
+        return load_speech_model(place, dtype=dtype)
     if not (place / "modules.json").is_file():
         config = JsonFile(place / "config.json")
-        known = (*_FAMILIES, *_DECODERS, *_ENCODER_DECODERS)
+        known = (*_FAMILIES, *_DECODERS, *_ENCODER_DECODERS, "whisper")
         kind = config.choice("model_type", {name: name for name in known})
+        if kind == "whisper":
+            return load_speech_model(place, dtype=dtype)
         if kind in _DECODERS:
             decoder = _DECODERS[kind](config)
             return _language_model(decoder, open_safetensors(place), folder_tokenizer(place, config), dtype)

