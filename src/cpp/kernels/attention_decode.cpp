@@ -116,23 +116,22 @@ struct Decoding {
     }
   }
 
-  // The rows that are fetched while this block is computed, a few blocks ahead: memory takes longer than one.
-  void point_ahead(const T* rows_of_chunk, std::int64_t stride, const Range& range, int block,
-                   const T** pointers) const {
-    const std::int64_t last = highest - 1 - range.begin;
-    for (int i = 0; i < block_keys<C>; ++i) {
-      const std::int64_t key = block + i + blocks_ahead * block_keys<C>;
-      pointers[i] = rows_of_chunk + (key < last ? key : last) * stride;
-    }
+  // What is fetched while the chunk's rows are read, a few blocks ahead and into the next chunk.
+  RowsAhead rows_ahead(const T* rows_of_chunk, std::int64_t stride, std::int64_t size, const Range& range) const {
+    const std::int64_t last = highest - 1 - range.begin, wanted = range.first_block() + blocks_ahead * block_keys<C>;
+    const std::int64_t first = wanted < last ? wanted : last;
+    constexpr std::int64_t bytes = sizeof(T);
+    return {reinterpret_cast<const char*>(rows_of_chunk + first * stride), stride * bytes, size * bytes,
+            last - first + 1};
   }
 
   void score(const Range& range) {
     const T* keys = static_cast<const T*>(task.key) + range.begin * task.key_stride;
+    RowsAhead ahead = rows_ahead(keys, task.key_stride, task.head_size, range);
     for (int block = range.first_block(); block < range.last; block += block_keys<C>) {
-      const T *pointers[block_keys<C>], *next[block_keys<C>];
+      const T* pointers[block_keys<C>];
       point_to(keys, task.key_stride, range, block, nullptr, pointers);
-      point_ahead(keys, task.key_stride, range, block, next);
-      score_rows<T>(pointers, next, rows, query, task.head_size, scores + block);
+      score_rows<T>(pointers, &ahead, rows, query, task.head_size, scores + block);
     }
   }
 
@@ -197,11 +196,11 @@ struct Decoding {
 
   void add_values(const Range& range, C* out) {
     const T* values = static_cast<const T*>(task.value) + range.begin * task.value_stride;
+    RowsAhead ahead = rows_ahead(values, task.value_stride, task.value_size, range);
     for (int block = range.first_block(); block < range.last; block += block_keys<C>) {
-      const T *pointers[block_keys<C>], *next[block_keys<C>];
+      const T* pointers[block_keys<C>];
       point_to(values, task.value_stride, range, block, zeros, pointers);
-      point_ahead(values, task.value_stride, range, block, next);
-      add_block_values<T>(pointers, next, rows, task.value_size, weights + block, out);
+      add_block_values<T>(pointers, &ahead, rows, task.value_size, weights + block, out);
     }
   }
 
@@ -217,7 +216,7 @@ struct Decoding {
         const vec<C> weight = load(own);
         for (int i = 0; i < block_keys<C>; ++i)
           if (weight[i] == C{0}) pointers[i] = zeros;
-        add_block_values<T>(pointers, pointers, 1, task.value_size, own,
+        add_block_values<T>(pointers, nullptr, 1, task.value_size, own,
                             out + row * Products::out_elements(task.value_size));
       }
     }

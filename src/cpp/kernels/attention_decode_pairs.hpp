@@ -30,7 +30,7 @@ struct DecodeProducts<bfloat16> {
   }
 
   template <int Rows, int Keys>
-  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const bfloat16* const* keys, const bfloat16* const* next, const C* query,
+  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const bfloat16* const* keys, RowsAhead* ahead, const C* query,
                                           std::int64_t head_size) {
     Dots<C, Rows, Keys> result;
 #pragma GCC unroll 4
@@ -41,12 +41,14 @@ struct DecodeProducts<bfloat16> {
     const bfloat16* key[Keys];
 #pragma GCC unroll 4
     for (int k = 0; k < Keys; ++k) key[k] = keys[k];
-    if (next != nullptr) fetch_rows<Keys>(next, head_size);
     std::int64_t d = 0;
     for (; d + columns <= head_size; d += columns) {
       u32v features[Keys];
 #pragma GCC unroll 4
-      for (int k = 0; k < Keys; ++k) features[k] = load_pairs(key[k] + d);
+      for (int k = 0; k < Keys; ++k) {
+        features[k] = load_pairs(key[k] + d);
+        RowsAhead::fetch<vector_bytes>(ahead);
+      }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const u32v own = load_pairs(query + r * row_stride + d / 2);
@@ -72,21 +74,22 @@ struct DecodeProducts<bfloat16> {
   }
 
   template <int Rows, int Vectors>
-  static void add_values(const bfloat16* const* values, const bfloat16* const* next, std::int64_t value_size,
-                         std::int64_t column, int left, const Weight* weights, C* out, std::int64_t out_stride) {
+  static void add_values(const bfloat16* const* values, RowsAhead* ahead, std::int64_t column, int left,
+                         const Weight* weights, C* out, std::int64_t out_stride) {
     vec<C> sum[Rows][2 * Vectors];
 #pragma GCC unroll 4
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < 2 * Vectors; ++v) sum[r][v] = load(out + r * out_stride + column + v * lanes<C>);
     for (int key = 0; key < block_keys<C>; key += 2) {
-      if (next != nullptr) fetch_rows<2>(next + key, value_size);
       u32v value[2 * Vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v) {
         const std::int64_t own_left = Vectors > 1 ? columns : left;
         const u32v first = load_columns(values[key] + column + v * columns, own_left);
         const u32v second = load_columns(values[key + 1] + column + v * columns, own_left);
+        RowsAhead::fetch<vector_bytes>(ahead);
+        RowsAhead::fetch<vector_bytes>(ahead);
         const PairsOfRows pairs = interleave(first, second);
         value[2 * v] = pairs.low;
         value[2 * v + 1] = pairs.high;

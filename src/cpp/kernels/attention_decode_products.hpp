@@ -19,18 +19,28 @@ constexpr std::int64_t whole_vectors(std::int64_t elements) {
   return (elements + lanes<C> - 1) / lanes<C> * lanes<C>;
 }
 
-// Asks for the memory of some rows, in the order in which they lie. The products meet 4 rows at a time, which the
-// processor's prefetchers do not follow.
-template <int Rows, class T>
-ATTNLIB_INLINE void fetch_rows(const T* const* rows, std::int64_t width) {
-#pragma GCC unroll 1
-  for (int row = 0; row < Rows; ++row) {
-    const char* bytes = reinterpret_cast<const char*>(rows[row]);
-#pragma GCC unroll 1
-    for (std::int64_t byte = 0; byte < width * static_cast<std::int64_t>(sizeof(T)); byte += 64)
-      __builtin_prefetch(bytes + byte, 0, 2);
+// Asks for the memory of rows to come, line by line in the order in which they lie, at the pace at which rows are read:
+// the products meet 4 rows at a time, which the processor's prefetchers do not follow, and many requests at once would
+// have the loads wait behind them.
+struct RowsAhead {
+  const char* row;
+  std::int64_t stride, width;  // in bytes
+  std::int64_t rows;           // from `row` on
+  std::int64_t byte = 0;
+
+  // To be called once for so many bytes that are read.
+  template <int Bytes>
+  ATTNLIB_INLINE void fetch(RowsAhead* self) {
+    if (self == nullptr) return;
+    __builtin_prefetch(self->row + self->byte, 0, 2);
+    self->byte += Bytes;
+    if (self->byte < self->width) return;
+    self->byte = 0;
+    if (self->rows == 1) return;
+    self->row += self->stride;
+    --self->rows;
   }
-}
+};
 
 // The dot products of Rows rows with Keys keys, not yet summed over the lanes.
 template <class C, int Rows, int Keys>
@@ -60,7 +70,7 @@ struct DecodeProducts {
   }
 
   template <int Rows, int Keys>
-  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const T* const* keys, const T* const* next, const C* query,
+  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const T* const* keys, RowsAhead* ahead, const C* query,
                                           std::int64_t head_size) {
     Dots<C, Rows, Keys> result;
 #pragma GCC unroll 4
@@ -71,12 +81,14 @@ struct DecodeProducts {
     const T* key[Keys];
 #pragma GCC unroll 4
     for (int k = 0; k < Keys; ++k) key[k] = keys[k];
-    if (next != nullptr) fetch_rows<Keys>(next, head_size);
     std::int64_t d = 0;
     for (; d + lanes<C> <= head_size; d += lanes<C>) {
       vec<C> features[Keys];
 #pragma GCC unroll 4
-      for (int k = 0; k < Keys; ++k) features[k] = load(key[k] + d);
+      for (int k = 0; k < Keys; ++k) {
+        features[k] = load(key[k] + d);
+        RowsAhead::fetch<lanes<C> * sizeof(T)>(ahead);
+      }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const vec<C> own = load(query + r * padded + d);
@@ -99,8 +111,8 @@ struct DecodeProducts {
 
   // out[row][d] += sum_key weights[row][key] values[key][d] for Rows rows and Vectors registers of columns.
   template <int Rows, int Vectors>
-  static void add_values(const T* const* values, const T* const* next, std::int64_t value_size, std::int64_t column,
-                         int left, const Weight* weights, C* out, std::int64_t out_stride) {
+  static void add_values(const T* const* values, RowsAhead* ahead, std::int64_t column, int left, const Weight* weights,
+                         C* out, std::int64_t out_stride) {
     vec<C> sum[Rows][Vectors];
 #pragma GCC unroll 4
     for (int r = 0; r < Rows; ++r)
@@ -108,12 +120,12 @@ struct DecodeProducts {
       for (int v = 0; v < Vectors; ++v) sum[r][v] = load(out + r * out_stride + column + v * lanes<C>);
 #pragma GCC unroll 2
     for (int key = 0; key < block_keys<C>; ++key) {
-      if (next != nullptr) fetch_rows<1>(next + key, value_size);
       vec<C> value[Vectors];
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
         const T* place = values[key] + column + v * lanes<C>;
         value[v] = Vectors > 1 || left >= lanes<C> ? load(place) : load_partial(place, left);
+        RowsAhead::fetch<lanes<C> * sizeof(T)>(ahead);
       }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
@@ -141,7 +153,7 @@ namespace {
 
 // scores[row][key] of Rows rows and a block of keys; `scores` points to the block's place in the rows of a chunk.
 template <class T, int Rows, class C = compute_type<T>>
-void score_block(const T* const* keys, const T* const* next, const C* query, std::int64_t head_size, C* scores) {
+void score_block(const T* const* keys, RowsAhead* ahead, const C* query, std::int64_t head_size, C* scores) {
   constexpr int together = block_keys<C> / Rows;     // keys of one reduction
   constexpr int step = together < 4 ? together : 4;  // of which so many share the loads of the query
 #pragma GCC unroll 1
@@ -150,8 +162,7 @@ void score_block(const T* const* keys, const T* const* next, const C* query, std
 #pragma GCC unroll 4
     for (int first = 0; first < together; first += step) {
       const T* const* own = keys + part * together + first;
-      const T* const* own_next = next == nullptr ? nullptr : next + part * together + first;
-      const auto dots = DecodeProducts<T>::template dots<Rows, step>(own, own_next, query, head_size);
+      const auto dots = DecodeProducts<T>::template dots<Rows, step>(own, ahead, query, head_size);
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
@@ -176,16 +187,17 @@ ATTNLIB_INLINE void for_each_row_block(int rows, Visit visit) {
 }
 
 template <class T, class C = compute_type<T>>
-ATTNLIB_INLINE void score_rows(const T* const* keys, const T* const* next, int rows, const C* query,
-                               std::int64_t head_size, C* scores) {
+ATTNLIB_INLINE void score_rows(const T* const* keys, RowsAhead* ahead, int rows, const C* query, std::int64_t head_size,
+                               C* scores) {
   const std::int64_t padded = DecodeProducts<T>::query_elements(head_size);
   for_each_row_block<C>(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
-    score_block<T, Rows>(keys, row == 0 ? next : nullptr, query + row * padded, head_size, scores + row * decode_chunk);
+    score_block<T, Rows>(keys, row == 0 ? ahead : nullptr, query + row * padded, head_size,
+                         scores + row * decode_chunk);
   });
 }
 
 template <class T, class Weight, class C = compute_type<T>>
-ATTNLIB_INLINE void add_block_values(const T* const* values, const T* const* next, int rows, std::int64_t value_size,
+ATTNLIB_INLINE void add_block_values(const T* const* values, RowsAhead* ahead, int rows, std::int64_t value_size,
                                      const Weight* weights, C* out) {
   using Products = DecodeProducts<T>;
   const std::int64_t stride = Products::out_elements(value_size);
@@ -195,10 +207,10 @@ ATTNLIB_INLINE void add_block_values(const T* const* values, const T* const* nex
     constexpr int width = Products::vectors * Products::columns;
     std::int64_t column = 0;
     for (; column + width <= value_size; column += width)
-      Products::template add_values<Rows, Products::vectors>(values, row + column == 0 ? next : nullptr, value_size,
-                                                             column, width, own, place, stride);
+      Products::template add_values<Rows, Products::vectors>(values, row == 0 ? ahead : nullptr, column, width, own,
+                                                             place, stride);
     for (; column < value_size; column += Products::columns)
-      Products::template add_values<Rows, 1>(values, row + column == 0 ? next : nullptr, value_size, column,
+      Products::template add_values<Rows, 1>(values, row == 0 ? ahead : nullptr, column,
                                              static_cast<int>(value_size - column), own, place, stride);
   });
 }
