@@ -32,7 +32,7 @@ PROGRAM = """if True:
             if "decoder" in parameter_name and "final_layer_norm.weight" in parameter_name:
                 parameter.normal_()
         if hasattr(model, "final_logits_bias"):
-            model.final_logits_bias.normal_(0, 0.3)
+            model.final_logits_bias.normal_(0, 0.3 / model.get_encoder().embed_scale)
     for field, value in json.loads(generation).items():
         setattr(model.generation_config, field, value)
     model.save_pretrained(folder)
@@ -112,7 +112,7 @@ OPTIONS: list[dict[str, Any]] = [
             {"min_new_tokens": 4, "max_new_tokens": 12, "num_beams": 2},
             3,
         ),
-        ("MarianMTModel", {**MARIAN, "activation_function": "swish", "scale_embedding": True}, OPUS, 4),
+        ("MarianMTModel", {**MARIAN, "activation_function": "swish", "scale_embedding": True}, OPUS, 8),
         ("MarianMTModel", {**MARIAN, "activation_function": "relu", **APART}, OPUS, 5),
         (
             "MarianMTModel",
