@@ -160,13 +160,14 @@ class EncoderDecoder(TokenModel):
     def check_past(self, ids: NDArray[np.intp], past: nn.DecoderPast) -> None:
         """Raise a ValueError unless `past` is of a model of these sizes and of the sequences of `ids`."""
         wanted = self.num_layers, self.num_key_value_heads, self.head_dim, self.dtype.name
-        target = past.target
-        found = target.num_layers, target.num_kv_heads, target.head_dim, target.dtype.name
-        if found != wanted:
-            raise ValueError(
-                f"{type(self).__name__}: past is of another model: its layers, heads, head size and dtype "
-                f"are {found}, not {wanted}"
-            )
+        for cache in (past.target, past.memory):
+            found = cache.num_layers, cache.num_kv_heads, cache.head_dim, cache.dtype.name
+            if found != wanted:
+                name = type(self).__name__
+                raise ValueError(
+                    f"{name}: past is of another model: its layers, heads, head size and dtype are {found}, "
+                    f"not {wanted}"
+                )
         if past.batch_size != len(ids):
             raise ValueError(
                 f"{type(self).__name__}: ids are of {len(ids)} sequences, past of {past.batch_size}"
