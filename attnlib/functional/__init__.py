@@ -16,10 +16,12 @@ from attnlib.functional.attention import attention, attention_varlen, merge_atte
 from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
+from attnlib.functional.observer import AttentionCall, observe_attention
 from attnlib.functional.positions import rotary_embedding, sinusoidal_encoding
 from attnlib.functional.softmax import log_softmax, softmax
 
 __all__ = [
+    "AttentionCall",
     "PackedWeight",
     "attention",
     "attention_varlen",
@@ -30,6 +32,7 @@ __all__ = [
     "lstm_steps",
     "matmul",
     "merge_attention",
+    "observe_attention",
     "pack_weight",
     "relu",
     "rms_norm",
