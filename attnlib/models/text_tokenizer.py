@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
+from attnlib.models.token_pieces import token_pieces
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 
@@ -81,6 +82,10 @@ class TextTokenizer:
         """Turn tokens into a text, without special ones."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
+        return token_pieces(self._tokenizer, ids)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write a conversation as the model was trained on.
