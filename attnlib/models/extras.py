@@ -1,4 +1,4 @@
-"""The optional packages that `attnlib.models` and the command line need."""
+"""The optional packages that `attnlib.models`, `attnlib.viz` and the command line need."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from types import ModuleType
 __all__ = ["require"]
 
 
-def require(name: str) -> ModuleType:
-    """Import a package of the extra ``models``.
+def require(name: str, extra: str = "models") -> ModuleType:
+    """Import a package, or a module of one, of the extra of a part of attnlib.
+
+    Parameters
+    ----------
+    name
+        Such as ``"tokenizers"`` or ``"matplotlib.pyplot"``.
+    extra
+        ``"models"`` (default) or ``"viz"``.
 
     Raises
     ------
@@ -19,9 +26,11 @@ def require(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        package = name.partition(".")[0]
+        if error.name not in (package, name):
             raise
         raise ImportError(
-            f'attnlib.models: the package {name} is needed; install it with: pip install "attnlib[models]"',
-            name=name,
+            f"attnlib.{extra}: the package {package} is needed; "
+            f'install it with: pip install "attnlib[{extra}]"',
+            name=package,
         ) from None

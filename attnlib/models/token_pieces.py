@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 __all__ = ["token_pieces"]
@@ -43,13 +42,11 @@ def _decoders(tokenizer: Any) -> set[str]:
 
 
 def _from_byte_level(name: str) -> str:
-    table = _byte_of_letter()
-    if not all(letter in table for letter in name):
+    if not all(letter in _BYTES for letter in name):
         return name  # an added token, which is written as it is
-    return bytes(table[letter] for letter in name).decode(errors="backslashreplace")
+    return bytes(_BYTES[letter] for letter in name).decode(errors="backslashreplace")
 
 
-@cache
 def _byte_of_letter() -> dict[str, int]:
     """Make the table of GPT-2: a byte that prints in Latin-1 stands for itself, others from U+0100 on."""
     ranges = (("!", "~"), ("¡", "¬"), ("®", "ÿ"))
@@ -58,3 +55,6 @@ def _byte_of_letter() -> dict[str, int]:
     table = {chr(byte): byte for byte in sorted(printing)}
     table.update({chr(256 + place): byte for place, byte in enumerate(others)})
     return table
+
+
+_BYTES = _byte_of_letter()

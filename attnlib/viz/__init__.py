@@ -8,6 +8,8 @@ sequences whose weights no memory could hold.
 
 from attnlib.viz.attention_maps import AttentionMaps
 from attnlib.viz.attention_weights import attention_weights, encoder_decoder_weights
+from attnlib.viz.head_view import HeadView, head_view
+from attnlib.viz.heat_map import heat_map
 from attnlib.viz.recording import record_attention
 from attnlib.viz.statistics import AttentionStatistics, attention_statistics
 from attnlib.viz.token_labels import token_label
@@ -15,9 +17,12 @@ from attnlib.viz.token_labels import token_label
 __all__ = [
     "AttentionMaps",
     "AttentionStatistics",
+    "HeadView",
     "attention_statistics",
     "attention_weights",
     "encoder_decoder_weights",
+    "head_view",
+    "heat_map",
     "record_attention",
     "token_label",
 ]
