@@ -1,10 +1,19 @@
-"""Models from their checkpoints: `load` makes a sentence encoder or a language model of them.
+"""Models from their checkpoints: sentence encoders, language models and encoder-decoders, by `load`.
 
 It needs the extra ``models``: ``pip install "attnlib[models]"``.
 """
 
-from attnlib.models.language_model import Generation, LanguageModel
+from attnlib.models.language_model import LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.text_generator import Generation
+from attnlib.models.text_to_text import TextToTextModel
 
-__all__ = ["Generation", "LanguageModel", "SentenceEncoder", "load", "load_sentence_encoder"]
+__all__ = [
+    "Generation",
+    "LanguageModel",
+    "SentenceEncoder",
+    "TextToTextModel",
+    "load",
+    "load_sentence_encoder",
+]

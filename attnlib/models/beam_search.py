@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from attnlib.models.decoder import Decoder
-from attnlib.models.generation import LogitsCallback, adjust, prefill
+from attnlib.models.generation import LogitsCallback, Past, adjust, prefill
 from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.token_model import TokenModel
 
 __all__ = ["beam_search"]
 
 
 def beam_search(
-    model: Decoder,
+    model: TokenModel,
     prompt: Sequence[int],
     *,
+    past: Past | None = None,
     num_beams: int,
     max_new_tokens: int,
     length_penalty: float,
     end_ids: Collection[int],
     sampling: Sampling,
     logits_callback: LogitsCallback | None = None,
+    early_stopping: bool = False,
+    renormalize: bool = False,
 ) -> tuple[list[int], float]:
     """Find the continuation with the best sum of log-probabilities over ``length ** length_penalty``.
 
     Parameters
     ----------
     model
-        Any decoder.
+        Any decoder; an encoder-decoder needs `past`.
     prompt
-        Token numbers.
+        Token numbers: for an encoder-decoder the first of the target.
+    past
+        What stands before the prompt, of one sequence; it is used up. Default: nothing.
     num_beams
         Continuations kept at each step.
     max_new_tokens
@@ -44,23 +51,32 @@ def beam_search(
         Of which only the repetition penalty matters.
     logits_callback
         As in `decode`.
+    early_stopping
+        Whether to end as soon as there are `num_beams` continuations that have ended, though a longer one
+        might still become better. Default False.
+    renormalize
+        Whether to make probabilities of the scores again after callback and penalty. Default False.
 
     Returns
     -------
     tokens : list of int
     score : float
     """
-    room = min(max_new_tokens, model.context_length - len(prompt))
-    cache, logits = prefill(model, [prompt], len(prompt) + room)
+    before = 0 if past is None else int(past.positions.max())
+    room = min(max_new_tokens, model.context_length - before - len(prompt))
+    cache, logits = prefill(model, [prompt], len(prompt) + room, past)
+
+    def score(row: NDArray[np.float32], tokens: list[int]) -> NDArray[Any]:
+        """Compute the logarithms of the next token's probabilities."""
+        found = log_softmax64(row).astype(np.float32)
+        found = adjust(found, [*prompt, *tokens], sampling, logits_callback)
+        return log_softmax64(found) if renormalize else found
+
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     done: list[tuple[float, list[int]]] = []
     for length in range(1, room + 1):
         scores = np.stack(
-            [
-                total
-                + adjust(log_softmax64(row).astype(np.float32), [*prompt, *tokens], sampling, logits_callback)
-                for row, (total, tokens) in zip(logits, beams, strict=True)
-            ]
+            [total + score(row, tokens) for row, (total, tokens) in zip(logits, beams, strict=True)]
         )
         # Every beam may end, and there must still be as many that go on.
         count = min(num_beams * (1 + max(len(end_ids), 1)), scores.size)
@@ -83,10 +99,11 @@ def beam_search(
         done = sorted(done, key=lambda entry: -entry[0])[:num_beams]
         if not beams or length == room:
             break
-        if len(done) == num_beams and done[-1][0] >= beams[0][0] / length**length_penalty:
+        hopeless = early_stopping or (len(done) > 0 and done[-1][0] >= beams[0][0] / length**length_penalty)
+        if len(done) == num_beams and hopeless:
             return done[0][1], done[0][0]
         cache.reorder(parents)
         logits = model.logits(model.hidden(np.array([[tokens[-1]] for _, tokens in beams]), cache)[:, -1])
     done += [(total / len(tokens) ** length_penalty, tokens) for total, tokens in beams]
-    score, tokens = max(done, key=lambda entry: entry[0])
-    return tokens, score
+    best_score, best_tokens = max(done, key=lambda entry: entry[0])
+    return best_tokens, best_score

@@ -1,25 +1,18 @@
-"""What decoder-only language models have in common: token table, vocabulary head, attention to the past."""
+"""What decoder-only language models have in common, and attention to the past."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
-from attnlib.functional import PackedWeight, attention, linear, pack_weight
-from attnlib.models.checkpoint import Checkpoint
+from attnlib.functional import attention
+from attnlib.models.token_model import TokenModel
 
 __all__ = ["Decoder", "attend"]
-
-# Rows of the vocabulary that are packed at a time: the whole matrix is often a third of a small model, and
-# would have to lie unpacked beside it.
-_HEAD_ROWS = 2048
-
-_WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
 
 def attend(
@@ -29,6 +22,9 @@ def attend(
     cache: nn.KVCache | None,
     layer: int,
     window: int | None = None,
+    *,
+    bias: NDArray[Any] | None = None,
+    scale: float | None = None,
 ) -> NDArray[Any]:
     """Attend causally to the tokens of this pass and those in `cache`: (B, H, S, D) to (B, S, H * D).
 
@@ -42,6 +38,8 @@ def attend(
         Whose keys and values to take from it.
     window
         How many tokens a query sees, itself included. Default: all.
+    bias, scale
+        As in `attnlib.attention`.
     """
     batch, heads, count, size = query.shape
     lengths = None
@@ -53,116 +51,22 @@ def attend(
         query,
         key,
         value,
+        bias=bias,
         causal=True,
         window=None if window is None else (window - 1, None),
         key_lengths=lengths,
+        scale=scale,
         out=out.swapaxes(1, 2),
     )
     return out.reshape(batch, count, heads * size)
 
 
-class Decoder(nn.Module):
-    """Base class of the decoder families: token numbers in, logits out.
-
-    Attributes
-    ----------
-    vocab_size, context_length
-        V, and the most tokens of a sequence.
-    dtype
-        What hidden states are computed in: bfloat16 for weights of that kind, float32 for all others, the
-        quantised ones included.
-    """
-
-    vocab_size: int
-    context_length: int
-    num_layers: int
-    num_key_value_heads: int
-    head_dim: int
-    dtype: np.dtype[Any] = np.dtype(np.float32)
+class Decoder(TokenModel):
+    """Base class of the decoder families: token numbers in, logits out."""
 
     @abstractmethod
     def hidden(self, ids: NDArray[np.intp], cache: nn.KVCache | None = None) -> NDArray[Any]:
         """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `cache`."""
-
-    @abstractmethod
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Take the weights of a checkpoint, layer by layer."""
-
-    def prepare(self, dtype: DTypeLike) -> None:
-        """Say what the weights become on their way in.
-
-        Raises
-        ------
-        ValueError
-            If `dtype` is none of float32, bfloat16, int8 and int4.
-        """
-        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-        if name not in _WEIGHT_DTYPES:
-            raise ValueError(f"load: dtype must be one of {', '.join(_WEIGHT_DTYPES)}, got {name!r}")
-        self.dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float32)
-        self._weight_dtype = name
-        # First the dtype of everything, since quantised formats leave norms and biases as they are.
-        self.to(self.dtype)
-        self.to(name)
-
-    def load_tables(self, checkpoint: Checkpoint, tokens: str, head: str) -> None:
-        """Take the token table, which stays in the file, and the vocabulary's matrix, which is packed."""
-        shapes = checkpoint.shapes
-        wanted = (self.vocab_size, self.width)
-        for name in (tokens, head):
-            if name not in shapes:
-                raise ValueError(f"{checkpoint.path}: {name} is missing")
-            if shapes[name] != wanted:
-                raise ValueError(
-                    f"{checkpoint.path}: {name} is {shapes[name]}, the configuration wants {wanted}"
-                )
-        self._tokens = checkpoint, tokens
-        parts: list[PackedWeight] = []
-        for start in range(0, self.vocab_size, _HEAD_ROWS):
-            rows = checkpoint.rows(head, np.arange(start, min(start + _HEAD_ROWS, self.vocab_size)))
-            parts.append(pack_weight(rows, dtype=self._weight_dtype))
-            checkpoint.forget(head)
-        self._head = tuple(parts)
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """The size d of a hidden state."""
-
-    def embed(self, ids: NDArray[np.intp]) -> NDArray[Any]:
-        """Look up tokens, (B, S) to (B, S, d)."""
-        checkpoint, name = self._tokens
-        return checkpoint.rows(name, ids).astype(self.dtype)
-
-    def logits(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
-        """Multiply hidden states (..., d) with the vocabulary: (..., V)."""
-        parts = [linear(hidden, part) for part in self._head]
-        return np.concatenate(parts, axis=-1).astype(np.float32, copy=False)
-
-    def cache(self, batch: int, capacity: int) -> nn.KVCache:
-        """Make an empty cache with room for `capacity` tokens of each of `batch` sequences."""
-        return nn.KVCache(
-            self.num_layers,
-            batch,
-            self.num_key_value_heads,
-            self.head_dim,
-            capacity=capacity,
-            dtype=self.dtype,
-        )
-
-    def check_ids(self, caller: str, ids: ArrayLike) -> NDArray[np.intp]:
-        """Return token numbers as an array, or raise an error that shows what is wrong with them."""
-        array = np.asarray(ids)
-        if array.size == 0:
-            raise ValueError(f"{caller}: a prompt is empty")
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"{caller}: token ids must be integers, got {array.dtype}")
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high >= self.vocab_size:
-            raise ValueError(
-                f"{caller}: token id {low if low < 0 else high} is unknown; there are {self.vocab_size}"
-            )
-        return array.astype(np.intp, copy=False)
 
     def __call__(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Compute the logits of the token after each of `ids`.
@@ -180,12 +84,4 @@ class Decoder(nn.Module):
         TypeError, ValueError
             If `ids` is no such array, empty, too long, or holds an unknown token.
         """
-        caller = type(self).__name__
-        array = self.check_ids(caller, ids)
-        if array.ndim != 2:
-            raise ValueError(f"{caller}: ids must have shape (B, S), got {array.shape}")
-        if array.shape[1] > self.context_length:
-            raise ValueError(
-                f"{caller}: ids has {array.shape[1]} tokens, the context is {self.context_length}"
-            )
-        return self.logits(self.hidden(array))
+        return self.logits(self.hidden(self.check_targets(type(self).__name__, ids)))

@@ -1,4 +1,7 @@
-"""Generating tokens with a decoder: prompts in, one token a sequence and step out."""
+"""Generating tokens: prompts in, one token a sequence and step out.
+
+What decodes is a `Decoder`, or an `EncoderDecoder` that goes on from what it has read of its sources.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from numpy.typing import NDArray
 from attnlib import nn
 from attnlib.models.decoder import Decoder
 from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.token_model import TokenModel
 
-__all__ = ["LogitsCallback", "Step", "check_prompts", "decode", "prefill"]
+__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill"]
+
+Past = nn.KVCache | nn.DecoderPast
 
 LogitsCallback = Callable[[Sequence[int], NDArray[np.float32]], "NDArray[Any] | None"]
 
@@ -41,7 +47,7 @@ class Step:
     logprob: float
 
 
-def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+def check_prompts(model: TokenModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Return prompts as lists of token numbers that the model can continue by `new_tokens`.
 
     Raises
@@ -68,17 +74,32 @@ def check_prompts(model: Decoder, prompts: Sequence[Sequence[int]], new_tokens: 
 
 
 def prefill(
-    model: Decoder, prompts: Sequence[Sequence[int]], capacity: int
-) -> tuple[nn.KVCache, NDArray[np.float32]]:
-    """Run prompts of any lengths; what all begin with is computed once.
+    model: TokenModel, prompts: Sequence[Sequence[int]], capacity: int, past: Past | None = None
+) -> tuple[Past, NDArray[np.float32]]:
+    """Run prompts of any lengths; what all begin with is computed once, if nothing stands before it.
+
+    Parameters
+    ----------
+    model
+        Any decoder; an encoder-decoder needs `past`.
+    prompts
+        Token numbers, as `check_prompts` returns them.
+    capacity
+        The most tokens of a sequence, if the cache is made here.
+    past
+        What stands before each prompt; it is used up. Default: nothing.
 
     Returns
     -------
-    cache : KVCache
-        Of all prompts, with room for `capacity` tokens each.
+    past : KVCache or DecoderPast
+        Of all prompts.
     logits : (B, V) float32 ndarray
         Of the token after each.
     """
+    if past is not None:
+        return _go_on(model, prompts, past)
+    if not isinstance(model, Decoder):
+        raise ValueError(f"generate: {type(model).__name__} needs past, which begin makes of a memory")
     shared = _shared(prompts)
     if shared:
         beginning = model.cache(1, capacity)
@@ -91,6 +112,28 @@ def prefill(
         for prompt, cache in zip(prompts, caches, strict=True)
     ]
     return nn.KVCache.join(caches), model.logits(np.concatenate(last))
+
+
+def _go_on(
+    model: TokenModel, prompts: Sequence[Sequence[int]], past: Past
+) -> tuple[Past, NDArray[np.float32]]:
+    """Run prompts after `past`, those of one length together: padding would show in the bits."""
+    if len(prompts) != past.batch_size:
+        raise ValueError(f"generate: there are {len(prompts)} prompts, but past is of {past.batch_size}")
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt), []).append(row)
+    if len(groups) == 1:
+        return past, model.logits(model.hidden(np.array(prompts, np.intp), past)[:, -1])
+    parts: list[Any] = list(past.fork(len(groups)))
+    last = []
+    for rows, part in zip(groups.values(), parts, strict=True):
+        part.reorder(rows)
+        last.append(model.hidden(np.array([prompts[row] for row in rows], np.intp), part)[:, -1])
+    places = np.argsort(np.concatenate(list(groups.values())))
+    whole: Past = type(past).join(parts)
+    whole.reorder(places)
+    return whole, model.logits(np.concatenate(last)[places])
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:
@@ -106,9 +149,10 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def decode(
-    model: Decoder,
+    model: TokenModel,
     prompts: Sequence[Sequence[int]],
     *,
+    past: Past | None = None,
     max_new_tokens: int,
     sampling: Sampling,
     seed: int | None = None,
@@ -120,9 +164,11 @@ def decode(
     Parameters
     ----------
     model
-        Any decoder.
+        Any decoder; an encoder-decoder needs `past`.
     prompts
-        Token numbers, as `check_prompts` returns them.
+        Token numbers, as `check_prompts` returns them: for an encoder-decoder the first of the target.
+    past
+        What stands before each prompt, of as many sequences; it is used up. Default: nothing.
     max_new_tokens
         The most for each prompt; the context may end it before.
     sampling
@@ -143,7 +189,8 @@ def decode(
     if not prompts:
         return
     capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
-    cache, logits = prefill(model, prompts, capacity)
+    before = [0] * len(prompts) if past is None else past.positions.tolist()
+    cache, logits = prefill(model, prompts, capacity, past)
     streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))
@@ -154,7 +201,7 @@ def decode(
             token = sampling.choose(scores, streams[row])
             found = Step(row, token, float(log_softmax64(logits[place])[token]))
             sequences[row].append(token)
-            full = len(sequences[row]) >= model.context_length
+            full = before[row] + len(sequences[row]) >= model.context_length
             if not finished(found) and not full:
                 going.append(place)
             yield found
@@ -175,9 +222,28 @@ def adjust(
 ) -> NDArray[Any]:
     """Apply the caller's function and the penalty to logits (V,), which stay as they are."""
     if logits_callback is not None:
-        own = logits.copy()
-        replaced = logits_callback(tuple(sequence), own)
-        logits = own if replaced is None else np.asarray(replaced)
-        if logits.shape != own.shape:
-            raise ValueError(f"generate: logits_callback returned shape {logits.shape}, not {own.shape}")
+        logits = _call(logits_callback, sequence, logits)
     return sampling.penalise(logits, sequence)
+
+
+def chain(*callbacks: LogitsCallback | None) -> LogitsCallback | None:
+    """Make one callback of several, each of which gets the logits that those before it have made."""
+    present = [callback for callback in callbacks if callback is not None]
+    if len(present) < 2:
+        return present[0] if present else None
+
+    def call_all(sequence: Sequence[int], logits: NDArray[np.float32]) -> NDArray[Any]:
+        for callback in present:
+            logits = _call(callback, sequence, logits)
+        return logits
+
+    return call_all
+
+
+def _call(callback: LogitsCallback, sequence: Sequence[int], logits: NDArray[Any]) -> NDArray[Any]:
+    own = logits.copy()
+    replaced = callback(tuple(sequence), own)
+    result = own if replaced is None else np.asarray(replaced)
+    if result.shape != logits.shape:
+        raise ValueError(f"generate: logits_callback returned shape {result.shape}, not {logits.shape}")
+    return result

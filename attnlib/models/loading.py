@@ -8,15 +8,18 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models import bert, distilbert, gpt2, llama, mpnet, roberta
+from attnlib.models import bert, distilbert, gpt2, llama, mpnet, roberta, t5
 from attnlib.models.checkpoint import Checkpoint, open_safetensors
 from attnlib.models.config import JsonFile
 from attnlib.models.decoder import Decoder
+from attnlib.models.encoder_decoder import EncoderDecoder
+from attnlib.models.generation_settings import read_settings
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.language_model import LanguageModel
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
+from attnlib.models.text_to_text import TextToTextModel
 from attnlib.models.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
 from attnlib.models.tokenizer import Tokenizer
 from attnlib.models.weights import load_weights
@@ -44,9 +47,16 @@ _DECODERS: dict[str, Callable[[JsonFile], Decoder]] = {
     "gpt2": lambda file: gpt2.Gpt2Model(gpt2.read_config(file)),
 }
 
+# And encoder-decoders from text to text.
+_ENCODER_DECODERS: dict[str, Callable[[JsonFile], EncoderDecoder]] = {
+    "t5": lambda file: t5.T5Model(t5.read_config(file)),
+}
 
-def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> SentenceEncoder | LanguageModel:
-    """Load a model: a language model from a folder or a GGUF file, or a sentence encoder from a folder.
+
+def load(
+    path: str | os.PathLike[str], *, dtype: DTypeLike = "float32"
+) -> SentenceEncoder | LanguageModel | TextToTextModel:
+    """Load a model: a language model from a folder or a GGUF file, or another model from a folder.
 
     Which it is, ``model_type`` in ``config.json`` or ``general.architecture`` in the header says. Weights are
     memory-mapped and packed one by one, so that loading takes little more memory than the packed model.
@@ -55,14 +65,14 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
     ----------
     path
         A GGUF file of a Llama, Mistral, SmolLM, Qwen2 or Qwen3 model; or a folder in the usual Hugging Face
-        layout, of one of these, of GPT-2, or of a sentence encoder.
+        layout, of one of these, of GPT-2, of T5, or of a sentence encoder.
     dtype
         ``"float32"`` (default), ``"bfloat16"``, ``"int8"`` or ``"int4"`` weights. What is between the
-        products of a quantised language model is float32, of a sentence encoder bfloat16.
+        products of a quantised model is float32, of a sentence encoder bfloat16.
 
     Returns
     -------
-    SentenceEncoder or LanguageModel
+    SentenceEncoder, LanguageModel or TextToTextModel
 
     Raises
     ------
@@ -91,10 +101,18 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
         raise FileNotFoundError(f"{place}: there is no such folder")
     if not (place / "modules.json").is_file():
         config = JsonFile(place / "config.json")
-        kind = config.choice("model_type", {name: name for name in (*_FAMILIES, *_DECODERS)})
+        known = (*_FAMILIES, *_DECODERS, *_ENCODER_DECODERS)
+        kind = config.choice("model_type", {name: name for name in known})
         if kind in _DECODERS:
             decoder = _DECODERS[kind](config)
             return _language_model(decoder, open_safetensors(place), folder_tokenizer(place, config), dtype)
+        if kind in _ENCODER_DECODERS:
+            model = _ENCODER_DECODERS[kind](config)
+            settings = read_settings(place, config, model.vocab_size)
+            tokenizer = folder_tokenizer(place, config)
+            model.prepare(dtype)
+            model.load(open_safetensors(place))
+            return TextToTextModel(model, tokenizer, settings)
     return load_sentence_encoder(place, dtype=dtype)
 
 

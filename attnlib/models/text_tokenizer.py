@@ -11,6 +11,8 @@ from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
 from attnlib.models.token_pieces import token_pieces
 
+from attnlib.models.text_stream import TextStream
+
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 
 # How a text is cut into words before byte pairs are merged, by the name in tokenizer.ggml.pre.
@@ -55,6 +57,7 @@ class TextTokenizer:
         self.end_ids = tuple(end_ids)
         self._chat_template = chat_template
         self._special = dict(special or {})
+        self._special_tokens: frozenset[str] | None = None
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Turn a text into tokens; names of special tokens in it become these tokens.
@@ -86,6 +89,13 @@ class TextTokenizer:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
         return token_pieces(self._tokenizer, ids)
+
+    def stream(self) -> TextStream:
+        """Begin a text to which tokens are added one at a time."""
+        if self._special_tokens is None:
+            added = self._tokenizer.get_added_tokens_decoder().values()
+            self._special_tokens = frozenset(token.content for token in added if token.special)
+        return TextStream(self._tokenizer, self._special_tokens)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Write a conversation as the model was trained on.

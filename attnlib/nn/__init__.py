@@ -2,7 +2,9 @@
 
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.convolution import Conv1d
-from attnlib.nn.decoder import TransformerDecoder, TransformerDecoderLayer
+from attnlib.nn.decoder import TransformerDecoder
+from attnlib.nn.decoder_layer import TransformerDecoderLayer
+from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.embedding import Embedding
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
 from attnlib.nn.gru import GRU
@@ -25,6 +27,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Conv1d",
+    "DecoderPast",
     "Embedding",
     "KVCache",
     "LayerNorm",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.functional import PackedWeight, attention, attention_varlen, linear, pack_weight
+from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import (
     ArrayParameter,
@@ -278,6 +279,76 @@ class MultiheadAttention(Module):
             weights = answer[1] if need_weights else None
         out = self.out_proj(context.reshape(*context.shape[:-2], self.embed_dim), residual=residual)
         return out if weights is None else (out, weights)
+
+    def project_memory(self, memory: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Make the keys and values of `memory` (B, Sk, E), each (B, H, Sk, D), for a `KVCache`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an array that does not fit the layer.
+        """
+        memory = np.asanyarray(memory)
+        no_query = np.empty((*memory.shape[:-2], 0, self.embed_dim), memory.dtype)
+        self._check(no_query, memory, memory)
+        _, keys, values = self._project(no_query, memory, memory)
+        return keys.swapaxes(-3, -2), values.swapaxes(-3, -2)
+
+    def attend_to_cache(
+        self,
+        query: ArrayLike,
+        cache: KVCache,
+        layer: int,
+        *,
+        append: bool,
+        mask: NDArray[np.bool_] | None = None,
+        bias: NDArray[Any] | None = None,
+        causal: bool = False,
+        residual: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Attend from `query` to the keys and values that one layer of a cache keeps.
+
+        Parameters
+        ----------
+        query : (B, Sq, E)
+        cache, layer
+            What is kept: earlier tokens, or a memory that `project_memory` has made keys and values of.
+        append
+            Whether the keys and values of `query` itself are first added, which is self-attention.
+        mask, bias, causal, residual
+            As in a call of the layer, Sk being the greatest number of tokens kept.
+
+        Returns
+        -------
+        (B, Sq, E) ndarray
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            For arrays that do not fit the layer or the cache.
+        """
+        query = np.asanyarray(query)
+        source = query if append else np.empty((*query.shape[:-2], 0, self.kdim), query.dtype)
+        self._check(query, source, source)
+        heads, new_keys, new_values = self._project(query, source, source)
+        if append:
+            keys, values, lengths = cache.append(layer, new_keys.swapaxes(1, 2), new_values.swapaxes(1, 2))
+        else:
+            keys, values, lengths = cache.read(layer)
+        context = np.empty(heads.shape, heads.dtype)
+        attention(
+            heads.swapaxes(1, 2),
+            # An int8 cache is read as float32.
+            keys.astype(heads.dtype, copy=False),
+            values.astype(heads.dtype, copy=False),
+            mask=mask,
+            bias=bias,
+            causal=causal,
+            window=None if cache.window is None else (cache.window - 1, None),
+            key_lengths=lengths,
+            out=context.swapaxes(1, 2),
+        )
+        return self.out_proj(context.reshape(query.shape), residual=residual)
 
     def _check(self, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]) -> None:
         for name, array, size in (

@@ -1,254 +1,24 @@
 """The decoder of the Transformer (Vaswani et al., 2017): it writes one sequence while it reads another.
 
-Letters: B batch, S target tokens, Sm memory tokens, E d_model, F dim_feedforward, H heads.
+Letters: B batch, S target tokens, Sm memory tokens, E d_model.
 """
 
 from __future__ import annotations
 
 import copy
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.nn.attention import MultiheadAttention
-from attnlib.nn.linear import Linear
+from attnlib.nn.decoder_layer import TransformerDecoderLayer
+from attnlib.nn.decoder_past import DecoderPast
+from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.module import Module, check_size
 from attnlib.nn.normalization import LayerNorm, RMSNorm
-from attnlib.nn.sublayers import (
-    check_activation,
-    check_lengths,
-    check_mask,
-    check_tokens,
-    feed_forward,
-    normalise_in_place,
-)
+from attnlib.nn.sublayers import check_lengths
 
-__all__ = ["TransformerDecoder", "TransformerDecoderLayer"]
-
-# Where `attnlib.attention` decodes instead of tiling: at most so many queries, at least so many keys.
-_DECODED_QUERIES = 16
-_DECODED_KEYS = 64
-
-
-class TransformerDecoderLayer(Module):
-    """One layer of the decoder: self-attention, cross-attention, then a feed-forward network.
-
-    In *self-attention* the tokens of the target look at one another. It is *causal*: token i sees tokens 0
-    to i only. When the decoder writes, token i + 1 does not exist yet, and in training nobody may copy the
-    answer from it; so all positions of a known target can be computed at once, each as if it were the last.
-
-    In *cross-attention* the queries come from the target, keys and values from the memory, the output of
-    the encoder: each target token asks the source what matters to it. The source is complete, so nothing is
-    causal there. (Bahdanau, Cho and Bengio, 2015, had the idea; Vaswani et al., 2017, made all of it
-    attention.)
-
-    ``x = norm1(x + self_attn(x)); x = norm2(x + multihead_attn(x, memory)); x = norm3(x + network(x))``, or
-    with `norm_first` (Xiong et al., 2020, arXiv:2002.04745) ``x = x + self_attn(norm1(x))`` and so on, where
-    ``network(x) = linear2(activation(linear1(x)))``. The memory is not normalised here.
-
-    Parameters
-    ----------
-    d_model
-        Size E of a token, of target and memory alike.
-    nhead
-        Heads H; E is a multiple of it.
-    dim_feedforward
-        Inner size F of the feed-forward network. Default 2048.
-    dropout
-        Taken for the sake of ``torch.nn`` and without effect: these layers are for inference.
-    activation
-        ``"relu"`` (default), ``"gelu"`` (exact), ``"gelu_tanh"``, ``"silu"`` or ``"tanh"``.
-    layer_norm_eps
-        Default 1e-5.
-    batch_first
-        Only True, the default.
-    norm_first
-        Normalise before attention and network instead of after. Default False.
-    bias
-        Whether projections and norms have biases. Default True.
-    rng
-        Draw the parameters from this generator, now. By default they are drawn when first used, unless
-        `load_state_dict` brings them.
-
-    Attributes
-    ----------
-    self_attn, multihead_attn : MultiheadAttention(E, H)
-        Self-attention and cross-attention.
-    linear1, linear2 : Linear(E, F), Linear(F, E)
-    norm1, norm2, norm3 : LayerNorm(E)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from attnlib import nn
-    >>> layer = nn.TransformerDecoderLayer(8, 2, 16)
-    >>> rng = np.random.default_rng(0)
-    >>> tgt, memory = rng.standard_normal((1, 3, 8)), rng.standard_normal((1, 5, 8))
-    >>> out = layer(tgt, memory)
-    >>> out.shape
-    (1, 3, 8)
-
-    The first token knows nothing of those that follow it:
-
-    >>> bool((layer(tgt[:, :1], memory) == out[:, :1]).all())
-    True
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = True,
-        norm_first: bool = False,
-        bias: bool = True,
-        *,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        check_activation("TransformerDecoderLayer", activation)
-        self.activation = activation
-        self.norm_first = norm_first
-        self.self_attn = MultiheadAttention(d_model, nhead, bias=bias, batch_first=batch_first, rng=rng)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, bias=bias, batch_first=batch_first, rng=rng)
-        self.linear1 = Linear(d_model, dim_feedforward, bias, rng=rng)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, rng=rng)
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias)
-        self.norm3 = LayerNorm(d_model, layer_norm_eps, bias=bias)
-
-    def __call__(
-        self,
-        tgt: ArrayLike,
-        memory: ArrayLike,
-        *,
-        causal: bool = True,
-        mask: NDArray[np.bool_] | None = None,
-        bias: NDArray[Any] | None = None,
-        tgt_lengths: ArrayLike | None = None,
-        memory_mask: NDArray[np.bool_] | None = None,
-        memory_lengths: ArrayLike | None = None,
-    ) -> NDArray[Any]:
-        """Run the layer.
-
-        Parameters
-        ----------
-        tgt : (B, S, E) or (S, E)
-            The target so far.
-        memory : (B, Sm, E), (1, Sm, E) or (Sm, E)
-            What the encoder made of the source; one for each target, or one for all of them.
-        causal
-            Each target token attends only to itself and those before it. Default True.
-        mask : bool, broadcastable to (B, H, S, S), optional
-            For self-attention; True may attend. It restricts further what `causal` allows.
-        bias : float, broadcastable to (B, H, S, S), optional
-            Added to the scores of self-attention: that of `RelativePositionBias`, say.
-        tgt_lengths : (B,) integers, optional
-            Only so many tokens of each target are valid; the results of the others mean nothing.
-        memory_mask : bool, broadcastable to (B, H, S, Sm), optional
-            For cross-attention; True may attend.
-        memory_lengths : (B,) integers, optional
-            Only so many tokens of each memory are valid.
-
-        Returns
-        -------
-        ndarray of the shape of `tgt`
-            Valid tokens have the bits that their sequence has alone, without padding.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For arrays that do not fit the layer or one another.
-        """
-        name, features = type(self).__name__, self.self_attn.embed_dim
-        x, memory = np.asanyarray(tgt), np.asanyarray(memory)
-        check_tokens(name, "tgt", x, features)
-        check_tokens(name, "memory", memory, features)
-        batch, length, keys = x.shape[:-2], x.shape[-2], memory.shape[-2]
-        if memory.ndim > x.ndim or memory.shape[:-2] not in ((), (1,), batch):
-            raise ValueError(
-                f"{name}: memory of shape {memory.shape} does not go with tgt of shape {x.shape}"
-            )
-        lengths = check_lengths(name, "tgt_lengths", tgt_lengths, batch, length)
-        memory_lengths = check_lengths(name, "memory_lengths", memory_lengths, batch, keys)
-        check_mask(name, "mask", mask, (*batch, self.self_attn.num_heads, length, length))
-        check_mask(name, "memory_mask", memory_mask, (*batch, self.self_attn.num_heads, length, keys))
-
-        def attend(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
-            return self.self_attn(
-                tokens, mask=mask, bias=bias, causal=causal, key_lengths=lengths, residual=residual
-            )
-
-        def attend_to_memory(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
-            if lengths is None or length <= _DECODED_QUERIES or keys < _DECODED_KEYS:
-                return self.multihead_attn(
-                    tokens, memory, mask=memory_mask, key_lengths=memory_lengths, residual=residual
-                )
-            return _attend_as_if_alone(
-                self.multihead_attn, tokens, memory, residual, lengths, memory_mask, memory_lengths
-            )
-
-        def transform(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
-            return feed_forward(self.linear1, self.linear2, self.activation, tokens, residual)
-
-        if self.norm_first:
-            x = attend(self.norm1(x), x)
-            x = attend_to_memory(self.norm2(x), x)
-            return transform(self.norm3(x), x)
-        x = normalise_in_place(self.norm1, attend(x, x))
-        x = normalise_in_place(self.norm2, attend_to_memory(x, x))
-        return normalise_in_place(self.norm3, transform(x, x))
-
-
-def _attend_as_if_alone(
-    cross_attention: MultiheadAttention,
-    tokens: NDArray[Any],
-    memory: NDArray[Any],
-    residual: NDArray[Any],
-    lengths: NDArray[np.int64],
-    mask: NDArray[np.bool_] | None,
-    memory_lengths: NDArray[np.int64] | None,
-) -> NDArray[Any]:
-    """Attend to the memory in the plan that each target would take without its padding.
-
-    The plan of `attnlib.attention` goes by the number of queries, padding among them, and the two plans
-    differ in the last bit. So short targets are cut to where the line is. What is cut off is left zero.
-    """
-    if tokens.ndim == 2:
-        return _attend_as_if_alone(
-            cross_attention,
-            tokens[None],
-            memory,
-            residual[None],
-            lengths[None],
-            mask,
-            None if memory_lengths is None else memory_lengths[None],
-        ).squeeze(0)
-    batch, length = tokens.shape[:2]
-    memory = np.broadcast_to(memory, (batch, *memory.shape[-2:]))
-    if mask is not None:
-        mask = np.broadcast_to(mask, (batch, cross_attention.num_heads, length, memory.shape[1]))
-    out: NDArray[Any] | None = None
-    start = 0
-    # Neighbours on one side of the line are one call, on views.
-    for short, group in groupby((lengths <= _DECODED_QUERIES).tolist()):
-        these = slice(start, start := start + len(list(group)))
-        rows = _DECODED_QUERIES if short else length
-        part = cross_attention(
-            tokens[these, :rows],
-            memory[these],
-            mask=None if mask is None else mask[these, :, :rows],
-            key_lengths=None if memory_lengths is None else memory_lengths[these],
-            residual=residual[these, :rows],
-        )
-        if out is None:
-            out = np.zeros(tokens.shape, part.dtype)
-        out[these, :rows] = part
-    return cross_attention(tokens, memory, residual=residual) if out is None else out
+__all__ = ["TransformerDecoder"]
 
 
 class TransformerDecoder(Module):
@@ -289,10 +59,53 @@ class TransformerDecoder(Module):
         self.layers = [copy.deepcopy(decoder_layer) for _ in range(num_layers)]
         self.norm = norm
 
+    def begin(
+        self, memory: ArrayLike, memory_lengths: ArrayLike | None = None, *, capacity: int = 16
+    ) -> DecoderPast:
+        """Make the cache that step-by-step decoding starts from: the memory is projected now, and only once.
+
+        Parameters
+        ----------
+        memory : (B, Sm, E)
+        memory_lengths : (B,) integers, optional
+            Only so many tokens of each memory are valid.
+        capacity
+            Target tokens for which there is room at first. Default 16.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arrays that do not fit the decoder or one another.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from attnlib import nn
+        >>> decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16), 2)
+        >>> rng = np.random.default_rng(0)
+        >>> tgt, memory = (rng.standard_normal((1, n, 8)).astype(np.float32) for n in (3, 5))
+        >>> cache = decoder.begin(memory)
+        >>> steps = [decoder(tgt[:, [i]], cache=cache) for i in range(3)]
+        >>> bool(np.allclose(np.concatenate(steps, axis=1), decoder(tgt, memory), atol=1e-6))
+        True
+        """
+        name, read = "TransformerDecoder.begin", np.asanyarray(memory)
+        if read.ndim != 3:
+            raise ValueError(f"{name}: memory has shape {read.shape}, expected (B, Sm, E)")
+        batch, places = read.shape[:2]
+        lengths = check_lengths(name, "memory_lengths", memory_lengths, (batch,), places)
+        pairs = [layer.multihead_attn.project_memory(read) for layer in self.layers]
+        dtype = pairs[0][0].dtype if pairs else np.float32
+        heads = pairs[0][0].shape[1::2] if pairs else (0, 0)
+        kept = KVCache(len(pairs), batch, *heads, capacity=places, dtype=dtype)
+        for index, pair in enumerate(pairs):
+            kept.append(index, *pair, new_lengths=lengths)
+        return DecoderPast(KVCache(len(pairs), batch, *heads, capacity=capacity, dtype=dtype), kept)
+
     def __call__(
         self,
         tgt: ArrayLike,
-        memory: ArrayLike,
+        memory: ArrayLike | None = None,
         *,
         causal: bool = True,
         mask: NDArray[np.bool_] | None = None,
@@ -300,10 +113,19 @@ class TransformerDecoder(Module):
         tgt_lengths: ArrayLike | None = None,
         memory_mask: NDArray[np.bool_] | None = None,
         memory_lengths: ArrayLike | None = None,
+        cache: DecoderPast | None = None,
     ) -> NDArray[Any]:
-        """Run all layers; parameters, result and errors as for `TransformerDecoderLayer`."""
-        x, memory = np.asanyarray(tgt), np.asanyarray(memory)
-        for layer in self.layers:
+        """Run all layers; parameters, result and errors as for `TransformerDecoderLayer`.
+
+        `cache` is what `begin` has made, or what earlier calls have made of that.
+        """
+        if cache is not None and cache.num_layers != len(self.layers):
+            raise ValueError(
+                f"TransformerDecoder: cache has {cache.num_layers} layers, the decoder {len(self.layers)}"
+            )
+        x = np.asanyarray(tgt)
+        memory = None if memory is None else np.asanyarray(memory)
+        for index, layer in enumerate(self.layers):
             x = layer(
                 x,
                 memory,
@@ -313,5 +135,7 @@ class TransformerDecoder(Module):
                 tgt_lengths=tgt_lengths,
                 memory_mask=memory_mask,
                 memory_lengths=memory_lengths,
+                cache=cache,
+                index=index,
             )
         return x if self.norm is None else self.norm(x)

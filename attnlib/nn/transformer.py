@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.nn.decoder import TransformerDecoder, TransformerDecoderLayer
+from attnlib.nn.decoder import TransformerDecoder
+from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
 from attnlib.nn.module import Module, uniform, xavier_bound
 from attnlib.nn.normalization import LayerNorm

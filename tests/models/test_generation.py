@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import attnlib
 from attnlib import cli, models
+from attnlib.models.generation_options import GenerationOptions
 from attnlib.models.sampling import Sampling
 
 from . import decoders
@@ -42,6 +44,11 @@ def test_step_by_step_equals_the_full_pass(model: models.LanguageModel) -> None:
     found = model.decoder.logits(np.stack(steps))
     # Sums of up to 100 weighted values in another order, through two layers.
     assert np.abs(found - wanted).max() <= 100 * np.finfo(np.float32).eps * np.abs(wanted).max()
+
+
+def test_the_typed_options_are_those_of_generate() -> None:
+    parameters = [*inspect.signature(models.LanguageModel.generate).parameters][2:]
+    assert list(GenerationOptions.__annotations__) == parameters
 
 
 def test_greedy_takes_the_likeliest(model: models.LanguageModel) -> None:
