@@ -9,9 +9,8 @@ from typing import Any
 
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
-from attnlib.models.token_pieces import token_pieces
-
 from attnlib.models.text_stream import TextStream
+from attnlib.models.token_pieces import token_pieces
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 

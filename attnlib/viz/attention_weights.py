@@ -1,12 +1,12 @@
 """What a model attends to in a text: the weights of its real forward pass, by layer and head.
 
-Letters: B batch (1), S tokens, Sm places of the memory, d the size of a hidden state.
+Letters: S tokens, Sm places of the memory, H heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,25 +16,51 @@ from attnlib.viz.attention_maps import AttentionMaps
 from attnlib.viz.recording import LayerRecorder
 
 if TYPE_CHECKING:
-    from attnlib.models import LanguageModel, SentenceEncoder
+    from attnlib.models import LanguageModel, SentenceEncoder, TextToTextModel
+    from attnlib.models.encoder_decoder import EncoderDecoder
 
 __all__ = ["attention_weights", "encoder_decoder_weights"]
 
+Three = tuple[AttentionMaps, AttentionMaps, AttentionMaps]
 
+
+@overload
 def attention_weights(
     model: SentenceEncoder | LanguageModel,
     text: str | Sequence[int],
     *,
     layers: Collection[int] | None = None,
-) -> AttentionMaps:
+) -> AttentionMaps: ...
+
+
+@overload
+def attention_weights(
+    model: TextToTextModel,
+    text: str | Sequence[int],
+    *,
+    target: Sequence[int] | None = None,
+    layers: Collection[int] | None = None,
+) -> Three: ...
+
+
+def attention_weights(
+    model: SentenceEncoder | LanguageModel | TextToTextModel,
+    text: str | Sequence[int],
+    *,
+    target: Sequence[int] | None = None,
+    layers: Collection[int] | None = None,
+) -> AttentionMaps | Three:
     """Run a model over a text and keep the attention weights of all heads.
 
     Parameters
     ----------
     model
-        A sentence encoder or a language model, of `attnlib.models.load`.
+        What `attnlib.models.load` returns.
     text
-        One text, which is turned into tokens as the model does; a language model also takes token numbers.
+        One text, which is turned into tokens as the model does. All but sentence encoders also take token
+        numbers.
+    target
+        Only with an encoder-decoder: the token numbers that it is to have written. Default: what it writes.
     layers
         The numbers of the layers to keep, from 0. Default: all. They take 4 H S^2 bytes each.
 
@@ -43,11 +69,13 @@ def attention_weights(
     AttentionMaps
         Of kind ``"encoder"`` for a sentence encoder, ``"decoder"`` for a language model. Query heads that
         share keys (grouped-query attention) have a map each.
+    encoder, decoder, cross : AttentionMaps
+        For an encoder-decoder, as `encoder_decoder_weights` returns them.
 
     Raises
     ------
     TypeError
-        If the model is of neither kind.
+        If the model is of none of these kinds, or does not go with an argument.
     ValueError
         If the text is empty or too long for the model, or a layer is not there.
 
@@ -59,56 +87,91 @@ def attention_weights(
     >>> viz.attention_weights(encoder, "The cat sat.")  # doctest: +SKIP
     AttentionMaps(encoder: 6 layers, 12 heads, 6 queries, 6 keys)
     """
-    from attnlib.models import LanguageModel, SentenceEncoder
+    from attnlib.models import LanguageModel, SentenceEncoder, TextToTextModel
 
-    recorder = LayerRecorder(layers)
+    if isinstance(model, TextToTextModel):
+        return _of_text_to_text(model, text, target, layers)
+    if target is not None:
+        raise TypeError(f"attention_weights: a {type(model).__name__} takes no target")
     if isinstance(model, SentenceEncoder):
-        if not isinstance(text, str):
-            raise TypeError(f"attention_weights: a sentence encoder takes a str, got {type(text).__name__}")
-        (ids,) = model.tokenize([text])
-        if not ids.size:
-            raise ValueError("attention_weights: the text has no tokens")
-        tokens = model.tokenizer.pieces(ids.tolist())
-        with observe_attention(recorder):
-            model.model(ids, np.array([0, ids.size]))
-        return recorder.maps(tokens, tokens, "encoder")
+        return _of_encoder(model, text, layers)
     if isinstance(model, LanguageModel):
-        numbers = model.encode(text)
-        checked = model.decoder.check_ids("attention_weights", numbers)
-        if checked.ndim != 1 or checked.size > model.decoder.context_length:
-            raise ValueError(
-                f"attention_weights: the text has tokens of shape {checked.shape}, expected at most "
-                f"({model.decoder.context_length},)"
-            )
-        tokens = list(map(str, numbers)) if model.tokenizer is None else model.tokenizer.pieces(numbers)
-        with observe_attention(recorder):
-            model.decoder.hidden(checked[None])
-        return recorder.maps(tokens, tokens, "decoder")
+        return _of_decoder(model, text, layers)
     raise TypeError(
-        f"attention_weights: model must be a SentenceEncoder or a LanguageModel, got {type(model).__name__}; "
-        "record_attention takes layers and models of any kind"
+        f"attention_weights: model must be a SentenceEncoder, LanguageModel or TextToTextModel, got "
+        f"{type(model).__name__}; record_attention takes layers and models of any kind"
     )
 
 
-class _EncoderDecoder(Protocol):
-    """The three steps of `attnlib.models.encoder_decoder.EncoderDecoder`."""
+def _of_encoder(
+    model: SentenceEncoder, text: str | Sequence[int], layers: Collection[int] | None
+) -> AttentionMaps:
+    if not isinstance(text, str):
+        raise TypeError(f"attention_weights: a SentenceEncoder takes a str, got {type(text).__name__}")
+    (ids,) = model.tokenize([text])
+    if not ids.size:
+        raise ValueError("attention_weights: the text has no tokens")
+    tokens = model.tokenizer.pieces(ids.tolist())
+    recorder = LayerRecorder(layers)
+    with observe_attention(recorder):
+        model.model(ids, np.array([0, ids.size]))
+    return recorder.maps(tokens, tokens, "encoder")
 
-    def encode(self, inputs: ArrayLike, /) -> NDArray[Any]: ...
 
-    def begin(self, memory: NDArray[Any], /, *, capacity: int) -> Any: ...
+def _of_decoder(
+    model: LanguageModel, text: str | Sequence[int], layers: Collection[int] | None
+) -> AttentionMaps:
+    ids = _one_sequence("text", model.decoder.check_ids("attention_weights", model.encode(text)))
+    if ids.size > model.decoder.context_length:
+        raise ValueError(
+            f"attention_weights: the text has {ids.size} tokens, the context is "
+            f"{model.decoder.context_length}"
+        )
+    tokens = _pieces(model, ids)
+    recorder = LayerRecorder(layers)
+    with observe_attention(recorder):
+        model.decoder.hidden(ids[None])
+    return recorder.maps(tokens, tokens, "decoder")
 
-    def hidden(self, ids: NDArray[np.intp], past: Any, /) -> NDArray[Any]: ...
+
+def _of_text_to_text(
+    model: TextToTextModel,
+    text: str | Sequence[int],
+    target: Sequence[int] | None,
+    layers: Collection[int] | None,
+) -> Three:
+    network = model.encoder_decoder
+    source = _one_sequence("text", network.check_source("attention_weights", model.encode(text)))
+    if target is None:
+        target = model.generate(source.tolist()).tokens
+        # Nothing is written after the token that ends it, so that it looks at nothing.
+        target = target[:-1] if target and target[-1] in model.settings.end_ids else target
+    ids = network.check_targets("attention_weights", [[model.settings.start_id, *target]])
+    return encoder_decoder_weights(
+        network, source[None], ids, _pieces(model, source), _pieces(model, ids[0]), layers=layers
+    )
+
+
+def _one_sequence(name: str, ids: NDArray[np.intp]) -> NDArray[np.intp]:
+    if ids.ndim != 1:
+        raise ValueError(f"attention_weights: {name} must be one sequence, got shape {ids.shape}")
+    return ids
+
+
+def _pieces(model: LanguageModel | TextToTextModel, ids: NDArray[np.intp]) -> list[str]:
+    numbers = ids.tolist()
+    return list(map(str, numbers)) if model.tokenizer is None else model.tokenizer.pieces(numbers)
 
 
 def encoder_decoder_weights(
-    network: _EncoderDecoder,
+    network: EncoderDecoder,
     inputs: ArrayLike,
     ids: ArrayLike,
     source: Sequence[str] = (),
     target: Sequence[str] = (),
     *,
     layers: Collection[int] | None = None,
-) -> tuple[AttentionMaps, AttentionMaps, AttentionMaps]:
+) -> Three:
     """Run an encoder-decoder over a source and a target, and keep the weights of its three attentions.
 
     Parameters
@@ -144,7 +207,7 @@ def encoder_decoder_weights(
     targets = np.asarray(ids)
     with observe_attention(encoder):
         memory = network.encode(inputs)
-    past = network.begin(memory, capacity=targets.shape[-1])
+    past: Any = network.begin(memory, capacity=targets.shape[-1])
     with observe_attention(observer):
         network.hidden(targets, past)
     return (

@@ -26,8 +26,20 @@ PROGRAM = """if True:
     model = model_class(config).eval()
     model.save_pretrained(folder)
     with torch.no_grad():
-        found = model.double()(torch.tensor([json.loads(ids)]), output_attentions=True)
-    np.save(folder + "/weights.npy", [layer[0].numpy() for layer in found.attentions])
+        ids = torch.tensor([json.loads(ids)])
+        if not config.is_encoder_decoder:
+            found = model.double()(ids, output_attentions=True)
+            kinds = {"weights": found.attentions}
+        else:
+            # Its cache has no room for a decoder with more layers than the encoder.
+            target = model.generate(ids, max_new_tokens=9, do_sample=False, use_cache=False)
+            found = model.double()(ids, decoder_input_ids=target, output_attentions=True)
+            names = ("encoder_attentions", "decoder_attentions", "cross_attentions")
+            kinds = {name: getattr(found, name) for name in names} | {"target": target}
+    np.savez(folder + "/weights.npz", **{
+        name: np.array([layer[0].numpy() for layer in value]) if name != "target" else value.numpy()
+        for name, value in kinds.items()
+    })
 """
 
 COMMON: dict[str, Any] = {"vocab_size": 13, "max_position_embeddings": 60, "initializer_range": 0.4}
@@ -76,8 +88,55 @@ def test_a_family(name: str, config: dict[str, Any], tmp_path: Path) -> None:
     model = models.load(tmp_path)
     maps = viz.attention_weights(model, text if isinstance(model, models.SentenceEncoder) else ids)
     assert maps.queries == ("[CLS]", *text.split(), "[SEP]")
-    wanted = np.load(tmp_path / "weights.npy")
+    wanted = np.load(tmp_path / "weights.npz")["weights"]
     # Sharp and flat ones: not all near 1 / S.
     assert wanted.max() > 0.5
     assert maps.weights.shape == wanted.shape
     assert np.abs(maps.weights - wanted).max() <= 2e-5
+
+
+def test_an_encoder_decoder(tmp_path: Path) -> None:
+    """T5, which adds positions as a bias and does not scale; and its target, which it writes itself."""
+    pytest.importorskip("transformers")
+    text = "the cat sat on a mat . dogs bark ."
+    ids = folders.token_ids(text, 58)
+    config = {
+        "vocab_size": 13,
+        "d_model": 24,
+        "d_kv": 6,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_decoder_layers": 3,
+        "num_heads": 4,
+        "initializer_factor": 4.0,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "T5ForConditionalGeneration",
+        str(tmp_path),
+        json.dumps(config),
+        json.dumps(ids),
+    ]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    folders.tokenizer().save(str(tmp_path / "tokenizer.json"))
+    model = models.load(tmp_path)
+    assert isinstance(model, models.TextToTextModel)
+    wanted = np.load(tmp_path / "weights.npz")
+    target = wanted["target"][0].tolist()
+    found = viz.attention_weights(model, text, target=target[1:])
+    names = ("encoder_attentions", "decoder_attentions", "cross_attentions")
+    for maps, name in zip(found, names, strict=True):
+        assert maps.weights.shape == wanted[name].shape
+        assert wanted[name].max() > 0.5
+        assert np.abs(maps.weights - wanted[name]).max() <= 5e-5, name
+    encoder, _, cross = found
+    assert encoder.queries == cross.keys == ("[CLS]", *text.split(), "[SEP]")
+    assert cross.queries == tuple(folders.WORDS[number] for number in target)
+    written = viz.attention_weights(model, text, layers=[1])[2]
+    count = min(len(written.queries), len(target))
+    assert written.queries[:count] == cross.queries[:count]
