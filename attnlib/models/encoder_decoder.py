@@ -16,7 +16,13 @@ from attnlib import nn
 from attnlib.functional import attention
 from attnlib.models.token_model import TokenModel
 
-__all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source"]
+__all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source", "split_heads"]
+
+
+def split_heads(mixed: NDArray[Any], heads: int, size: int) -> list[NDArray[Any]]:
+    """Cut (B, S, n * H * D), of queries, keys and values or some of them, into n views (B, H, S, D)."""
+    parts = mixed.reshape(*mixed.shape[:2], -1, heads, size)
+    return [parts[:, :, number].swapaxes(1, 2) for number in range(parts.shape[2])]
 
 
 def attend_to_source(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models import bert, distilbert, gpt2, llama, mpnet, roberta, t5
+from attnlib.models import bert, distilbert, gpt2, llama, marian, mpnet, roberta, t5
 from attnlib.models.checkpoint import Checkpoint, open_safetensors
 from attnlib.models.config import JsonFile
 from attnlib.models.decoder import Decoder
@@ -49,6 +49,7 @@ _DECODERS: dict[str, Callable[[JsonFile], Decoder]] = {
 
 # And encoder-decoders from text to text.
 _ENCODER_DECODERS: dict[str, Callable[[JsonFile], EncoderDecoder]] = {
+    "marian": lambda file: marian.MarianModel(marian.read_config(file)),
     "t5": lambda file: t5.T5Model(t5.read_config(file)),
 }
 
@@ -65,7 +66,7 @@ def load(
     ----------
     path
         A GGUF file of a Llama, Mistral, SmolLM, Qwen2 or Qwen3 model; or a folder in the usual Hugging Face
-        layout, of one of these, of GPT-2, of T5, or of a sentence encoder.
+        layout, of one of these, of GPT-2, T5 or Marian, or of a sentence encoder.
     dtype
         ``"float32"`` (default), ``"bfloat16"``, ``"int8"`` or ``"int4"`` weights. What is between the
         products of a quantised model is float32, of a sentence encoder bfloat16.

@@ -16,7 +16,7 @@ from attnlib import nn
 from attnlib.models.checkpoint import Checkpoint, Source, fill
 from attnlib.models.config import Fields
 from attnlib.models.decoder import attend
-from attnlib.models.encoder_decoder import EncoderDecoder, attend_to_memory, attend_to_source
+from attnlib.models.encoder_decoder import EncoderDecoder, attend_to_memory, attend_to_source, split_heads
 
 __all__ = ["T5Config", "T5Model", "read_config"]
 
@@ -116,7 +116,7 @@ class T5Layer(nn.Module):
 
     def encode(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, bias: NDArray[Any]) -> NDArray[Any]:
         """Run a layer of the encoder on (B, Sm, d)."""
-        query, key, value = self._heads(self.in_proj, self.norm1(x))
+        query, key, value = self._heads(self.in_proj(self.norm1(x)))
         attended = attend_to_source(query, key, value, lengths, bias=bias, scale=1.0)
         return self._transform(self.out_proj(attended, residual=x))
 
@@ -125,22 +125,20 @@ class T5Layer(nn.Module):
         assert self.memory_norm is not None
         assert self.memory_query is not None
         assert self.memory_out is not None
-        query, key, value = self._heads(self.in_proj, self.norm1(x))
+        query, key, value = self._heads(self.in_proj(self.norm1(x)))
         x = self.out_proj(attend(query, key, value, past.target, index, bias=bias, scale=1.0), residual=x)
-        (query,) = self._heads(self.memory_query, self.memory_norm(x))
+        (query,) = self._heads(self.memory_query(self.memory_norm(x)))
         x = self.memory_out(attend_to_memory(query, past, index, scale=1.0), residual=x)
         return self._transform(x)
 
     def project_memory(self, memory: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Make keys and values of the memory, each (B, H, Sm, D)."""
         assert self.memory_in is not None
-        keys, values = self._heads(self.memory_in, memory)
+        keys, values = self._heads(self.memory_in(memory))
         return keys, values
 
-    def _heads(self, product: nn.Linear, x: NDArray[Any]) -> list[NDArray[Any]]:
-        """Multiply and cut into heads: queries, keys and values, or some of them, each (B, H, S, D)."""
-        parts = product(x).reshape(*x.shape[:2], -1, self._config.num_heads, self._config.d_kv)
-        return [parts[:, :, number].swapaxes(1, 2) for number in range(parts.shape[2])]
+    def _heads(self, mixed: NDArray[Any]) -> list[NDArray[Any]]:
+        return split_heads(mixed, self._config.num_heads, self._config.d_kv)
 
     def _transform(self, x: NDArray[Any]) -> NDArray[Any]:
         normed, activation = self.norm2(x), self._config.dense_act_fn

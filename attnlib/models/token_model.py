@@ -79,9 +79,11 @@ class TokenModel(nn.Module):
             checkpoint.forget(head)
         self._head = tuple(parts)
 
-    def check_table(self, checkpoint: Checkpoint, name: str) -> tuple[Checkpoint, str]:
+    def check_table(
+        self, checkpoint: Checkpoint, name: str, vocab_size: int | None = None
+    ) -> tuple[Checkpoint, str]:
         """Return where a table of one row for each token is, or raise a ValueError if it is not there."""
-        wanted = (self.vocab_size, self.width)
+        wanted = (self.vocab_size if vocab_size is None else vocab_size, self.width)
         if name not in checkpoint.shapes:
             raise ValueError(f"{checkpoint.path}: {name} is missing")
         if (found := checkpoint.shapes[name]) != wanted:
