@@ -41,6 +41,14 @@ _COMMANDS = (
         example='attnlib generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat "Why?"',
     ),
     _Command(
+        "chat",
+        help="talk with a language model",
+        description="Talk with a language model that has a chat template. Without a terminal, each line of "
+        "standard input is a message. /reset begins anew, /exit ends, Ctrl-C stops an answer and keeps the "
+        "conversation.",
+        example='attnlib chat --model SmolLM2-135M-Instruct.Q4_1.gguf --system "Be brief."',
+    ),
+    _Command(
         "show",
         help="write a page that shows what a model attends to in a text",
         description="Run a model over a text and write an HTML page that shows what each head of each layer "

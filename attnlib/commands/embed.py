@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.commands.arguments import add_threads, positive, use_threads
-from attnlib.commands.files import whole_or_nothing
+from attnlib.commands.files import decoded_lines, whole_or_nothing
 
 if TYPE_CHECKING:
     from attnlib.models import SentenceEncoder
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 def _lines(name: str) -> Iterator[tuple[Iterator[str], int | None]]:
     """Open a file of texts: the lines, and how many there are if that can be known beforehand."""
     if name == "-":
-        yield _decoded(sys.stdin.buffer, "standard input"), None
+        yield decoded_lines(sys.stdin.buffer, "standard input"), None
         return
     with Path(name).open("rb") as file:
         total = None
@@ -95,15 +95,7 @@ def _lines(name: str) -> Iterator[tuple[Iterator[str], int | None]]:
                 last = block
             total += not last.endswith(b"\n")
             file.seek(0)
-        yield _decoded(file, name), total
-
-
-def _decoded(file: IO[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: line {number} is not valid UTF-8: {error}") from None
+        yield decoded_lines(file, name), total
 
 
 def _remembered(texts: Iterable[str], pending: deque[str]) -> Iterator[str]:

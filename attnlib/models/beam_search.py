@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.generation import LogitsCallback, Past, adjust, prefill
+from attnlib.models.generation import LogitsCallback, Past, adjust, prefill, proceed
 from attnlib.models.sampling import Sampling, log_softmax64
 from attnlib.models.token_model import TokenModel
 
@@ -38,7 +38,7 @@ def beam_search(
     prompt
         Token numbers: for an encoder-decoder the first of the target.
     past
-        What stands before the prompt, of one sequence; it is used up. Default: nothing.
+        As in `decode`, of one sequence.
     num_beams
         Continuations kept at each step.
     max_new_tokens
@@ -62,9 +62,12 @@ def beam_search(
     tokens : list of int
     score : float
     """
-    before = 0 if past is None else int(past.positions.max())
-    room = min(max_new_tokens, model.context_length - before - len(prompt))
-    cache, logits = prefill(model, [prompt], len(prompt) + room, past)
+    room = min(max_new_tokens, model.context_length - len(prompt))
+    cache: Past
+    if past is None:
+        cache, logits = prefill(model, [prompt], len(prompt) + room)
+    else:
+        cache, logits = proceed(model, [prompt], past)
 
     def score(row: NDArray[np.float32], tokens: list[int]) -> NDArray[Any]:
         """Compute the logarithms of the next token's probabilities."""

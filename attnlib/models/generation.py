@@ -17,7 +17,7 @@ from attnlib.models.decoder import Decoder
 from attnlib.models.sampling import Sampling, log_softmax64
 from attnlib.models.token_model import TokenModel
 
-__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill"]
+__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill", "proceed"]
 
 Past = nn.KVCache | nn.DecoderPast
 
@@ -74,32 +74,24 @@ def check_prompts(model: TokenModel, prompts: Sequence[Sequence[int]], new_token
 
 
 def prefill(
-    model: TokenModel, prompts: Sequence[Sequence[int]], capacity: int, past: Past | None = None
-) -> tuple[Past, NDArray[np.float32]]:
-    """Run prompts of any lengths; what all begin with is computed once, if nothing stands before it.
-
-    Parameters
-    ----------
-    model
-        Any decoder; an encoder-decoder needs `past`.
-    prompts
-        Token numbers, as `check_prompts` returns them.
-    capacity
-        The most tokens of a sequence, if the cache is made here.
-    past
-        What stands before each prompt; it is used up. Default: nothing.
+    model: TokenModel, prompts: Sequence[Sequence[int]], capacity: int
+) -> tuple[nn.KVCache, NDArray[np.float32]]:
+    """Run prompts of any lengths; what all begin with is computed once.
 
     Returns
     -------
-    past : KVCache or DecoderPast
-        Of all prompts.
+    cache : KVCache
+        Of all prompts, with room for `capacity` tokens each.
     logits : (B, V) float32 ndarray
         Of the token after each.
+
+    Raises
+    ------
+    ValueError
+        If the model is an encoder-decoder: it has nothing to begin with but a past.
     """
-    if past is not None:
-        return _go_on(model, prompts, past)
     if not isinstance(model, Decoder):
-        raise ValueError(f"generate: {type(model).__name__} needs past, which begin makes of a memory")
+        raise ValueError(f"generate: {type(model).__name__} needs past, which its begin makes of a memory")
     shared = _shared(prompts)
     if shared:
         beginning = model.cache(1, capacity)
@@ -114,22 +106,38 @@ def prefill(
     return nn.KVCache.join(caches), model.logits(np.concatenate(last))
 
 
-def _go_on(
+def proceed(
     model: TokenModel, prompts: Sequence[Sequence[int]], past: Past
 ) -> tuple[Past, NDArray[np.float32]]:
-    """Run prompts after `past`, those of one length together: padding would show in the bits."""
-    if len(prompts) != past.batch_size:
-        raise ValueError(f"generate: there are {len(prompts)} prompts, but past is of {past.batch_size}")
+    """Run the tokens of prompts that are not in `past` yet, and return what `prefill` does.
+
+    If equally many of each are left, the past that is returned is `past` itself.
+
+    Raises
+    ------
+    ValueError
+        If `past` is not of as many sequences, or holds all of a prompt.
+    """
+    positions = past.positions.tolist()
+    if len(positions) != len(prompts):
+        raise ValueError(f"generate: past holds {len(positions)} sequences for {len(prompts)} prompts")
+    rest = [prompt[start:] for prompt, start in zip(prompts, positions, strict=True)]
+    if not all(rest):
+        raise ValueError(
+            f"generate: past holds {positions} tokens of prompts of {[*map(len, prompts)]}: at least one of "
+            f"each must be left"
+        )
+    # Those of one length are run together: padding would show in the bits.
     groups: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        groups.setdefault(len(prompt), []).append(row)
+    for row, tokens in enumerate(rest):
+        groups.setdefault(len(tokens), []).append(row)
     if len(groups) == 1:
-        return past, model.logits(model.hidden(np.array(prompts, np.intp), past)[:, -1])
+        return past, model.logits(model.hidden(np.array(rest, np.intp), past)[:, -1])
     parts: list[Any] = list(past.fork(len(groups)))
     last = []
     for rows, part in zip(groups.values(), parts, strict=True):
         part.reorder(rows)
-        last.append(model.hidden(np.array([prompts[row] for row in rows], np.intp), part)[:, -1])
+        last.append(model.hidden(np.array([rest[row] for row in rows], np.intp), part)[:, -1])
     places = np.argsort(np.concatenate(list(groups.values())))
     whole: Past = type(past).join(parts)
     whole.reorder(places)
@@ -168,7 +176,8 @@ def decode(
     prompts
         Token numbers, as `check_prompts` returns them: for an encoder-decoder the first of the target.
     past
-        What stands before each prompt, of as many sequences; it is used up. Default: nothing.
+        What holds the first tokens of each prompt, or none of them, but not all; it is changed. Default: an
+        empty cache, which begins with what all prompts share.
     max_new_tokens
         The most for each prompt; the context may end it before.
     sampling
@@ -189,8 +198,11 @@ def decode(
     if not prompts:
         return
     capacity = min(max(map(len, prompts)) + max_new_tokens, model.context_length)
-    before = [0] * len(prompts) if past is None else past.positions.tolist()
-    cache, logits = prefill(model, prompts, capacity, past)
+    cache: Past
+    if past is None:
+        cache, logits = prefill(model, prompts, capacity)
+    else:
+        cache, logits = proceed(model, prompts, past)
     streams = [np.random.default_rng(None if seed is None else [seed, row]) for row in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))
@@ -201,7 +213,7 @@ def decode(
             token = sampling.choose(scores, streams[row])
             found = Step(row, token, float(log_softmax64(logits[place])[token]))
             sequences[row].append(token)
-            full = before[row] + len(sequences[row]) >= model.context_length
+            full = len(sequences[row]) >= model.context_length
             if not finished(found) and not full:
                 going.append(place)
             yield found

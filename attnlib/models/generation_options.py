@@ -1,4 +1,4 @@
-"""The options of `TextGenerator.generate` as a type, so that its signatures need not repeat them."""
+"""The options of `TextGenerator.generate` and `stream` as types, so that signatures need not repeat them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TypedDict
 
 from attnlib.models.generation import LogitsCallback
 
-__all__ = ["GenerationOptions"]
+__all__ = ["GenerationOptions", "StreamOptions"]
 
 
-class GenerationOptions(TypedDict, total=False):
-    """Keyword arguments of `TextGenerator.generate`, which explains them."""
+class StreamOptions(TypedDict, total=False):
+    """Keyword arguments that `TextGenerator.generate`, which explains them, shares with `stream`."""
 
     max_new_tokens: int | None
     temperature: float
@@ -21,8 +21,13 @@ class GenerationOptions(TypedDict, total=False):
     repetition_penalty: float | None
     stop: str | Sequence[str]
     stop_token_ids: Collection[int] | None
-    num_beams: int | None
-    length_penalty: float | None
     seed: int | None
     logits_callback: LogitsCallback | None
+
+
+class GenerationOptions(StreamOptions, total=False):
+    """Keyword arguments of `TextGenerator.generate`."""
+
+    num_beams: int | None
+    length_penalty: float | None
     return_logprobs: bool

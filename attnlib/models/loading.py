@@ -16,6 +16,7 @@ from attnlib.models.encoder_decoder import EncoderDecoder
 from attnlib.models.generation_settings import read_settings
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.language_model import LanguageModel
+from attnlib.models.marian_tokenizer import marian_tokenizer
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
@@ -110,7 +111,11 @@ def load(
         if kind in _ENCODER_DECODERS:
             model = _ENCODER_DECODERS[kind](config)
             settings = read_settings(place, config, model.vocab_size)
-            tokenizer = folder_tokenizer(place, config)
+            tokenizer = (
+                marian_tokenizer(place, config, model.config.vocab_size, model.vocab_size)
+                if isinstance(model, marian.MarianModel)
+                else folder_tokenizer(place, config)
+            )
             model.prepare(dtype)
             model.load(open_safetensors(place))
             return TextToTextModel(model, tokenizer, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from attnlib import nn
 from attnlib.models.beam_search import beam_search
-from attnlib.models.generation import LogitsCallback, Step, chain, decode
+from attnlib.models.generation import LogitsCallback, Past, Step, chain, decode
 from attnlib.models.generation_options import GenerationOptions
 from attnlib.models.generation_settings import GenerationSettings
+from attnlib.models.generation_stream import GenerationStream
 from attnlib.models.sampling import Sampling
 from attnlib.models.stop_text import StopText
 from attnlib.models.text_tokenizer import TextTokenizer
@@ -73,10 +74,8 @@ class TextGenerator(ABC):
         self.settings = settings
 
     @abstractmethod
-    def begin(
-        self, prompts: list[list[int]], new_tokens: int
-    ) -> tuple[list[list[int]], nn.DecoderPast | None]:
-        """Check prompts and return the tokens that each sequence begins with, and what stands before them."""
+    def begin(self, prompts: list[list[int]], new_tokens: int) -> tuple[list[list[int]], Past | None]:
+        """Check prompts and return the tokens that each sequence begins with, and where decoding starts."""
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Turn a prompt into token numbers, if it is not already."""
@@ -237,29 +236,45 @@ class TextGenerator(ABC):
         stop_token_ids: Collection[int] | None = None,
         seed: int | None = None,
         logits_callback: LogitsCallback | None = None,
-    ) -> Iterator[str]:
+        past: nn.KVCache | None = None,
+    ) -> GenerationStream:
         """Continue one prompt and yield its text piece by piece as it comes; joined, it is `generate`'s.
 
-        Parameters and errors are those of `generate`; there are no beams. A piece is held back while it may
-        be the beginning of a stop string, or of a character whose bytes are not all there.
+        Other parameters and errors are those of `generate`; there are no beams. A piece is held back while it
+        may be the beginning of a stop string, or of a character whose bytes are not all there.
+
+        Parameters
+        ----------
+        past
+            Only of a language model: a cache of one sequence that holds the first tokens of the prompt, but
+            not all. Those that it lacks are added to it, and all new ones but the last. Default: an empty
+            one.
+
+        Returns
+        -------
+        GenerationStream
+            An iterator over the pieces, whose `result` grows with them.
         """
         if self.tokenizer is None:
             raise ValueError("stream: the model has no tokenizer.json")
         count = self.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
         sampling = self._sampling(repetition_penalty, temperature, top_k, top_p, min_p)
         ends, texts = self._end_ids(stop_token_ids), self._texts(1, stop)
-        ids, past = self.begin([self.encode(prompt)], count)
+        ids, start = self.begin([self.encode(prompt)], count)
+        if past is not None and start is not None:
+            raise ValueError("stream: past is for language models; this one starts from its source")
+        result = Generation()
         steps = decode(
             self.model,
             ids,
-            past=past,
+            past=start if past is None else past,
             max_new_tokens=count,
             sampling=sampling,
             seed=seed,
             logits_callback=self._rules(ids, count, logits_callback),
-            finished=_finisher([Generation()], texts, ends),
+            finished=_finisher([result], texts, ends),
         )
-        return _pieces(steps, texts[0])
+        return GenerationStream(steps, texts[0], result)
 
     def _sampling(self, repetition_penalty: float | None, *others: Any) -> Sampling:
         usual = self.settings.repetition_penalty
@@ -293,14 +308,6 @@ class TextGenerator(ABC):
 
     def _text(self, tokens: Sequence[int]) -> str:
         return "" if self.tokenizer is None else self.tokenizer.decode(tokens)
-
-
-def _pieces(steps: Iterator[Step], text: StopText) -> Iterator[str]:
-    for _ in steps:
-        if piece := text.take():
-            yield piece
-    if piece := text.end():
-        yield piece
 
 
 def _finisher(

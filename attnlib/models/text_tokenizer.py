@@ -77,6 +77,10 @@ class TextTokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
+        return self._cut(text, special)
+
+    def _cut(self, text: str, special: bool) -> list[int]:
+        """Turn valid Unicode into tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
@@ -132,6 +136,13 @@ class TextTokenizer:
             raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
         return text
 
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Turn a conversation into tokens that an answer follows; parameters and errors are those of `chat`.
+
+        The template writes its special tokens itself, so none is added at the beginning.
+        """
+        return self.encode(self.chat(messages), special=False)
+
 
 def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
     """Read ``tokenizer.json`` and what stands beside it; None if the folder has none."""
@@ -143,6 +154,9 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"{path}: not a tokenizer: {error}") from None
+    # What is left from training.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     template: str | None = None
     special: dict[str, str] = {}
     if (folder / "tokenizer_config.json").is_file():

@@ -13,6 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 Array = NDArray[Any]
 
+# The letters of byte-level BPE in the order of their tokens.
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
     "vocab_size": 260,
@@ -54,8 +57,7 @@ def tensors(seed: int = 0) -> dict[str, Array]:
 
 def byte_tokenizer() -> Tokenizer:
     """One token for each byte, in the letters of byte-level BPE, and <end>."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(ALPHABET)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<end>"])

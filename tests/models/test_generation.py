@@ -12,7 +12,7 @@ import pytest
 
 import attnlib
 from attnlib import cli, models
-from attnlib.models.generation_options import GenerationOptions
+from attnlib.models.generation_options import GenerationOptions, StreamOptions
 from attnlib.models.sampling import Sampling
 
 from . import decoders
@@ -47,8 +47,12 @@ def test_step_by_step_equals_the_full_pass(model: models.LanguageModel) -> None:
 
 
 def test_the_typed_options_are_those_of_generate() -> None:
-    parameters = [*inspect.signature(models.LanguageModel.generate).parameters][2:]
-    assert list(GenerationOptions.__annotations__) == parameters
+    for method, options, own in (
+        ("generate", GenerationOptions, "prompts"),
+        ("stream", StreamOptions, "past"),
+    ):
+        parameters = {*inspect.signature(getattr(models.LanguageModel, method)).parameters}
+        assert {*options.__annotations__} == parameters - {"self", "prompt", own}
 
 
 def test_greedy_takes_the_likeliest(model: models.LanguageModel) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import decoders, folders
+from models import decoders, encoder_decoders, folders
 
 import attnlib as al
 from attnlib import models, nn, viz
@@ -98,6 +98,29 @@ def test_recording_layers(rng: np.random.Generator) -> None:
     assert not np.triu(weights[2], 1).any()
     _, wanted = transformer.encoder.layers[0].self_attn(src[0], need_weights=True)
     np.testing.assert_allclose(weights[0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["t5", "marian"])
+def test_a_text_to_text_model(family: str, tmp_path: Path) -> None:
+    """What it writes itself without the token that ends it, or what it is told to have written."""
+    model = models.load(encoder_decoders.write_folder(tmp_path, family))
+    written = model.generate("bak bal bem").tokens
+    encoder, decoder, cross = viz.attention_weights(model, "bak bal bem")
+    assert encoder.queries == encoder.keys == cross.keys == ("bak", "bal", "bem", "</s>")
+    words = [encoder_decoders.WORDS[number] for number in written if number != 1]
+    assert decoder.queries == decoder.keys == cross.queries == ("<pad>", *words)
+    assert [maps.kind for maps in (encoder, decoder, cross)] == ["encoder", "decoder", "cross"]
+    assert cross.weights.shape == (2, 3 if family == "t5" else 4, len(words) + 1, 4)
+    for maps in (encoder, decoder, cross):
+        np.testing.assert_allclose(maps.weights.sum(-1), 1, atol=1e-5)
+    assert not np.triu(decoder.weights, 1).any()
+    ids = model.encode("bak bal bem")
+    _, told, looked_at = viz.attention_weights(model, ids, target=written[:2], layers=[1])
+    assert (told.layers, looked_at.queries) == ((1,), cross.queries[:3])
+    # What comes later does not change what came before.
+    np.testing.assert_allclose(told.layer(1), decoder.layer(1)[:, :3, :3], atol=1e-5)
+    with pytest.raises(ValueError, match="unknown"):
+        viz.attention_weights(model, ids, target=[len(encoder_decoders.WORDS)])
 
 
 class Translator:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models import decoders, folders
+from models import decoders, encoder_decoders, folders
 
 from attnlib import cli, models, viz
 
@@ -49,6 +49,16 @@ def test_a_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (found["kind"], found["layers"], found["heads"]) == ("decoder", [1], 4)
     assert "".join(found["queries"]) == "Hello·" * 21
     assert f"<title>tiny: {('Hello ' * 21)[:119]}…</title>" in page
+
+
+def test_an_encoder_decoder(tmp_path: Path) -> None:
+    model = encoder_decoders.write_folder(tmp_path / "tiny-t5", "t5")
+    output = tmp_path / "page.html"
+    arguments = ["--output", str(output), "--layer", "1", "bak bal"]
+    assert cli.main(["show", "--model", str(model), *arguments]) == 0
+    found = page_data(output.read_text(encoding="utf-8"))["maps"]
+    assert [maps["kind"] for maps in found] == ["encoder", "decoder", "cross"]
+    assert found[2]["keys"] == ["bak", "bal", "</s>"]
 
 
 def test_several_layers(encoder: Path, tmp_path: Path) -> None:
