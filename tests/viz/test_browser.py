@@ -268,8 +268,12 @@ def test_nasty_tokens_are_only_text(tab: Page, tmp_path: Path) -> None:
     assert tab.evaluate("document.scripts.length") == 2
     assert len(tab.requests()) == 1
     assert tab.complaints() == []
+    # However much there is to say of a token, it stays where it is.
+    places = []
     for number in range(count):
         tab.point(".queries button", number)
+        places.append(tab.place(".queries button", number)[1])
+    assert np.diff(places) == pytest.approx(ROW)
     # A token that runs from right to left leaves the order of what stands around it alone.
     order = tab.evaluate(
         "[...document.querySelectorAll('.keys li:nth-child(7) *')].map((e) => e.getBoundingClientRect().left)"
