@@ -313,9 +313,10 @@ def test_dark(page: Page, tmp_path: Path) -> None:
 
 
 def test_sharp_on_dense_screens(page: Page) -> None:
-    page.resize(900, 600, scale=2)
-    page.screenshot()  # the change is told when a frame is made
-    assert page.evaluate("document.querySelector('canvas').height") == 2 * 4 * ROW
+    for scale in (2, 3):
+        page.resize(900, 600, scale)
+        page.screenshot()  # the change is told when a frame is made
+        assert page.evaluate("document.querySelector('canvas').height") == scale * 4 * ROW
     page.resize(320, 600)  # a telephone
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     assert meets(picture(page), 1) == pytest.approx([0, 1, 2, 3], abs=0.1)
@@ -340,15 +341,18 @@ def test_several_kinds(tab: Page, tmp_path: Path) -> None:
 
 def test_a_long_text(tab: Page, tmp_path: Path) -> None:
     """Longer than a canvas can be at its full size: drawn coarser, and still a row beside each token."""
-    count = 800
-    show(tab, viz.head_view(viz.AttentionMaps(np.eye(count)[None].repeat(2, 0))), tmp_path)
+    count, last, scale = 1300, 1290, 2
+    tab.use_colours("light")
+    tab.resize(900, 600, scale)
+    show(tab, viz.head_view(viz.AttentionMaps(np.eye(count)[None])), tmp_path)
     assert tab.evaluate("document.querySelector('canvas').clientHeight") == count * ROW
-    tab.evaluate("document.querySelectorAll('.keys button')[790].scrollIntoView({block: 'center'})")
-    _, top, _, height = tab.place(".keys button", 790)
-    left, _, width, _ = tab.place("canvas")
+    tab.evaluate(f"document.querySelectorAll('.keys button')[{last}].scrollIntoView({{block: 'center'}})")
+    left, top, width, _ = tab.place("canvas")
     image = tab.pixels()
-    column = np.abs(image[:, round(left + width / 2)] - 1).max(-1)
-    assert column[round(top) + 8 : round(top + height) - 8].max() > 0.2
+    column = np.abs(image[:, round(scale * (left + width / 2))] - 1).max(-1)
+    middle = round(scale * (top + ROW * (last + 0.5)))
+    assert column[middle - 8 : middle + 8].max() > 0.2
+    assert column[middle + 18 : middle + 34].max() < 0.1  # between this row and the next
     # The controls stay where they are seen.
     assert tab.evaluate("document.querySelector('.controls').getBoundingClientRect().top") == 0
 
