@@ -93,6 +93,10 @@ class TextTokenizer:
         """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
         return token_pieces(self._tokenizer, ids)
 
+    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token of a source, which may have a vocabulary of its own."""
+        return self.pieces(ids)
+
     def stream(self) -> TextStream:
         """Begin a text to which tokens are added one at a time."""
         if self._special_tokens is None:

@@ -147,9 +147,11 @@ def _of_text_to_text(
         # Nothing is written after the token that ends it, so that it looks at nothing.
         target = target[:-1] if target and target[-1] in model.settings.end_ids else target
     ids = network.check_targets("attention_weights", [[model.settings.start_id, *target]])
-    return encoder_decoder_weights(
-        network, source[None], ids, _pieces(model, source), _pieces(model, ids[0]), layers=layers
-    )
+    if model.tokenizer is None:
+        read = list(map(str, source.tolist()))
+    else:
+        read = model.tokenizer.source_pieces(source.tolist())
+    return encoder_decoder_weights(network, source[None], ids, read, _pieces(model, ids[0]), layers=layers)
 
 
 def _one_sequence(name: str, ids: NDArray[np.intp]) -> NDArray[np.intp]:

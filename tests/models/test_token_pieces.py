@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from attnlib.models.marian_tokenizer import MarianTokenizer
 from attnlib.models.token_pieces import token_pieces
 
 from .decoders import byte_tokenizer
@@ -44,3 +45,11 @@ def test_bytes() -> None:
     assert len(set(every)) == len(letters) == 256
     assert {piece for piece in every if len(piece) == 1} == {chr(byte) for byte in range(128)}
     assert sum(piece.startswith("\\x") for piece in every) == 128
+
+
+def test_two_vocabularies() -> None:
+    source = {"</s>": 0, "<unk>": 1, "▁le": 2, "▁chat": 3, "s": 4}
+    target = {"</s>": 0, "<unk>": 1, "▁the": 2, "▁cat": 3}
+    tokenizer = MarianTokenizer(None, source, target)
+    assert tokenizer.source_pieces([2, 3, 4, 0, 9]) == [" le", " chat", "s", "</s>", "9"]
+    assert tokenizer.pieces([2, 3, 0, 4]) == [" the", " cat", "</s>", "4"]
