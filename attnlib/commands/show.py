@@ -13,6 +13,8 @@ from attnlib.commands.text_arguments import add_model
 __all__ = ["add_arguments", "run"]
 
 _TITLE = 120  # characters of the text above the page
+# More lines nobody reads, and the weights of a large model would fill the memory before the page is refused.
+_TOKENS = 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     use_threads(options)
     text = sys.stdin.read() if options.text == "-" else options.text
     model = models.load(options.model, dtype=options.dtype)
+    if not isinstance(model, models.SentenceEncoder) and (count := len(model.encode(text))) > _TOKENS:
+        raise ValueError(f"the text has {count} tokens; a page shows at most {_TOKENS}")
     maps = viz.attention_weights(model, text, layers=options.layers)
     short = text if len(text) <= _TITLE else text[: _TITLE - 1] + "…"
     view = viz.head_view(maps, title=f"{name}: {short}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Literal, get_args
 
 import ml_dtypes
@@ -80,7 +81,7 @@ class AttentionMaps:
         left = _tokens("queries", self.queries, queries)
         same = not self.keys and queries == keys and self.kind != "cross"
         right = left if same else _tokens("keys", self.keys, keys)
-        layers = tuple(self.layers) or tuple(range(count))
+        layers = tuple(map(index, self.layers)) or tuple(range(count))
         if len(layers) != count or len(set(layers)) != count:
             raise ValueError(f"AttentionMaps: layers {layers} do not number {count} layers")
         for name, value in (("weights", weights), ("queries", left), ("keys", right), ("layers", layers)):

@@ -29,7 +29,7 @@ def attention_weights(
     model: SentenceEncoder | LanguageModel,
     text: str | Sequence[int],
     *,
-    layers: Collection[int] | None = None,
+    layers: int | Collection[int] | None = None,
 ) -> AttentionMaps: ...
 
 
@@ -39,7 +39,7 @@ def attention_weights(
     text: str | Sequence[int],
     *,
     target: Sequence[int] | None = None,
-    layers: Collection[int] | None = None,
+    layers: int | Collection[int] | None = None,
 ) -> Three: ...
 
 
@@ -48,7 +48,7 @@ def attention_weights(
     text: str | Sequence[int],
     *,
     target: Sequence[int] | None = None,
-    layers: Collection[int] | None = None,
+    layers: int | Collection[int] | None = None,
 ) -> AttentionMaps | Three:
     """Run a model over a text and keep the attention weights of all heads.
 
@@ -62,7 +62,7 @@ def attention_weights(
     target
         Only with an encoder-decoder: the token numbers that it is to have written. Default: what it writes.
     layers
-        The numbers of the layers to keep, from 0. Default: all. They take 4 H S^2 bytes each.
+        The number of one layer to keep, from 0, or of several. Default: all. They take 4 H S^2 bytes each.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def attention_weights(
 
 
 def _of_encoder(
-    model: SentenceEncoder, text: str | Sequence[int], layers: Collection[int] | None
+    model: SentenceEncoder, text: str | Sequence[int], layers: int | Collection[int] | None
 ) -> AttentionMaps:
     if not isinstance(text, str):
         raise TypeError(f"attention_weights: a SentenceEncoder takes a str, got {type(text).__name__}")
@@ -119,7 +119,7 @@ def _of_encoder(
 
 
 def _of_decoder(
-    model: LanguageModel, text: str | Sequence[int], layers: Collection[int] | None
+    model: LanguageModel, text: str | Sequence[int], layers: int | Collection[int] | None
 ) -> AttentionMaps:
     ids = _one_sequence("text", model.decoder.check_ids("attention_weights", model.encode(text)))
     if ids.size > model.decoder.context_length:
@@ -138,7 +138,7 @@ def _of_text_to_text(
     model: TextToTextModel,
     text: str | Sequence[int],
     target: Sequence[int] | None,
-    layers: Collection[int] | None,
+    layers: int | Collection[int] | None,
 ) -> Three:
     network = model.encoder_decoder
     source = _one_sequence("text", network.check_source("attention_weights", model.encode(text)))
@@ -172,7 +172,7 @@ def encoder_decoder_weights(
     source: Sequence[str] = (),
     target: Sequence[str] = (),
     *,
-    layers: Collection[int] | None = None,
+    layers: int | Collection[int] | None = None,
 ) -> Three:
     """Run an encoder-decoder over a source and a target, and keep the weights of its three attentions.
 
@@ -187,7 +187,7 @@ def encoder_decoder_weights(
     source, target
         The tokens to show for them. Default: their places.
     layers
-        The numbers of the layers to keep, from 0. Default: all.
+        The number of one layer to keep, from 0, or of several. Default: all.
 
     Returns
     -------

@@ -112,7 +112,7 @@ def head_view(
         shapes = [found.weights.shape for found in several]
         raise ValueError(
             f"head_view: weights of {shapes} would make a page of {size >> 20} MB, and {_LARGEST >> 20} are "
-            "the most: show fewer layers (attention_weights takes layers=), or less text"
+            "the most: show fewer layers (layers=, or --layer on the command line), or less text"
         )
     first = several[0]
     if layer is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,12 @@ class LayerRecorder:
     Parameters
     ----------
     layers
-        The numbers of the layers to keep. Default: all.
+        The number of one layer to keep, or of several. Default: all.
     """
 
-    def __init__(self, layers: Collection[int] | None = None) -> None:
-        self._wanted = layers
+    def __init__(self, layers: int | Collection[int] | None = None) -> None:
+        several = [layers] if isinstance(layers, (int, np.integer)) else layers
+        self._wanted: frozenset[int] | None = None if several is None else frozenset(map(index, several))
         self._seen = 0
         self._kept: dict[int, NDArray[np.float32]] = {}
 
@@ -79,7 +81,7 @@ class LayerRecorder:
         ValueError
             If a layer that was wanted was not there.
         """
-        missing = sorted(set(self._wanted or ()) - set(self._kept))
+        missing = sorted((self._wanted or frozenset()) - set(self._kept))
         if missing:
             raise ValueError(f"attention_weights: there is no layer {missing[0]}, but 0 to {self._seen - 1}")
         if not self._kept:

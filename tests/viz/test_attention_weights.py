@@ -46,6 +46,8 @@ def test_a_language_model(tmp_path: Path) -> None:
     one = viz.attention_weights(model, ids, layers=[1])
     assert one.layers == (1,)
     assert one.layer(1).tobytes() == maps.layer(1).tobytes()
+    assert viz.attention_weights(model, ids, layers=1).layers == (1,)
+    assert viz.attention_weights(model, ids, layers=np.array([1, 0])).layers == (0, 1)
     model.tokenizer = None
     assert viz.attention_weights(model, [5, 256, 259]).queries == ("5", "256", "259")
 
@@ -159,6 +161,22 @@ def test_an_encoder_decoder(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(cross.layer(0), wanted[0], atol=1e-5)
     with pytest.raises(ValueError, match="no layer 1, but 0 to 0"):
         viz.encoder_decoder_weights(model, source, target, layers=[1])
+
+
+def test_statistics_of_a_model(tmp_path: Path) -> None:
+    """As the docstring of `attention_statistics` says: no weights are kept, and they tell what maps would."""
+    model = models.load(decoders.write_folder(tmp_path))
+    found: list[viz.AttentionStatistics] = []
+    with al.functional.observe_attention(
+        lambda call: found.append(viz.attention_statistics(call.query, call.key, **call.options))
+    ):
+        model(np.array([model.encode("the cat sat")]))
+    maps = viz.attention_weights(model, "the cat sat")
+    assert len(found) == len(maps.layers)
+    for number, statistics in zip(maps.layers, found, strict=True):
+        weights = maps.layer(number).astype(np.float64)
+        np.testing.assert_allclose(statistics.received[0], weights.sum(-2), atol=1e-5)
+        np.testing.assert_allclose(statistics.top_weights[0, ..., 0], weights.max(-1), atol=1e-6)
 
 
 def test_importing_attnlib_does_not_import_this(run_python: Any) -> None:

@@ -49,7 +49,8 @@ def test_defaults() -> None:
     assert maps.queries == maps.keys == ("0", "1", "2", "3")
     assert (maps.kind, maps.layers, maps.heads) == ("encoder", (0, 1), 3)
     assert repr(maps) == "AttentionMaps(encoder: 2 layers, 3 heads, 4 queries, 4 keys)"
-    named = viz.AttentionMaps(weights[0], list("abcd"), layers=[7])
+    named = viz.AttentionMaps(weights[0], list("abcd"), layers=np.array([7]))
+    assert type(named.layers[0]) is int
     assert named.keys == tuple("abcd")
     np.testing.assert_array_equal(named.layer(7), weights[0].astype(np.float32))
     assert viz.AttentionMaps(weights, list("abcd"), kind="cross").keys == ("0", "1", "2", "3")

@@ -76,6 +76,7 @@ def test_several_layers(encoder: Path, tmp_path: Path) -> None:
         (["--model", "MODEL", "--output", ".", TEXT], "is a folder"),
         (["--model", "MODEL", "--layer", "2", TEXT], "no layer 2, but 0 to 1"),
         (["--model", "MODEL", "\ud800"], "not valid Unicode"),
+        (["--model", "WRITER", "bak " * 500], "the text has 501 tokens; a page shows at most 500"),
     ],
 )
 def test_errors_leave_nothing(
@@ -87,7 +88,10 @@ def test_errors_leave_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given: list[Any] = [encoder if argument == "MODEL" else argument for argument in arguments]
+    writer = encoder.with_name("tiny-t5")
+    if "WRITER" in arguments and not writer.is_dir():
+        encoder_decoders.write_folder(writer, "t5")
+    given: list[Any] = [{"MODEL": encoder, "WRITER": writer}.get(word, word) for word in arguments]
     assert cli.main(["show", *map(str, given)]) == 2
     out, err = capsys.readouterr()
     assert out == ""

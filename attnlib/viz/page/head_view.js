@@ -8,7 +8,11 @@
   const LARGEST_CANVAS = 16000; // device pixels that browsers allow along one side, and a little less
   const LISTED = 6; // tokens named in the line above the picture
 
-  const KINDS = { encoder: "self-attention of the encoder", decoder: "self-attention of the decoder", cross: "cross-attention" };
+  const KINDS = {
+    encoder: "self-attention of the encoder",
+    decoder: "self-attention of the decoder",
+    cross: "cross-attention",
+  };
 
   const data = JSON.parse(document.querySelector(".data").textContent);
   const find = (selector) => document.querySelector(selector);
@@ -20,28 +24,22 @@
   const readout = find(".readout");
 
   // `on`: one boolean for each head. `pinned` and `pointed`: {side: "query" or "key", index}, or null.
-  const state = { map: data.maps[0], layer: data.layer, on: [], pinned: null, pointed: null };
+  // `weights` are those of the layer that is shown.
+  const state = { map: data.maps[0], layer: data.layer, weights: null, on: [], pinned: null, pointed: null };
 
   // --- weights ---------------------------------------------------------------------------
 
-  const decoded = new Map();
-
-  /** The weights of a layer of a map, as 0 to 65535, heads before queries before keys. */
-  function weightsOf(map, layer) {
-    const text = map.weights[layer];
-    if (!decoded.has(text)) {
-      const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-      const numbers = new Uint16Array(bytes.length / 2);
-      for (let i = 0; i < numbers.length; i++) numbers[i] = bytes[2 * i] | (bytes[2 * i + 1] << 8);
-      decoded.set(text, numbers);
-    }
-    return decoded.get(text);
+  /** The weights of a layer, as 0 to 65535, heads before queries before keys. */
+  function decode(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const numbers = new Uint16Array(bytes.length / 2);
+    for (let i = 0; i < numbers.length; i++) numbers[i] = bytes[2 * i] | (bytes[2 * i + 1] << 8);
+    return numbers;
   }
 
   function weight(head, query, key) {
-    const { map, layer } = state;
-    const place = (head * map.queries.length + query) * map.keys.length + key;
-    return weightsOf(map, layer)[place] / 65535;
+    const { map, weights } = state;
+    return weights[(head * map.queries.length + query) * map.keys.length + key] / 65535;
   }
 
   const headsOn = () => [...state.on.keys()].filter((head) => state.on[head]);
@@ -64,12 +62,23 @@
     return `oklch(${lightness} 0.17 ${Math.round((360 * head) / state.map.heads + 25) % 360})`;
   }
 
+  let drawing = false;
+
+  /** Draw before the next frame, once, however much changes until then. */
+  function drawSoon() {
+    if (drawing) return;
+    drawing = true;
+    requestAnimationFrame(() => {
+      drawing = false;
+      draw();
+    });
+  }
+
   function draw() {
     const { queries, keys } = state.map;
     const width = canvas.clientWidth;
-    const height = ROW * Math.max(queries.length, keys.length, 1);
+    const height = canvas.clientHeight;
     const ratio = Math.min(window.devicePixelRatio || 1, LARGEST_CANVAS / height);
-    canvas.style.height = `${height}px`;
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     const context = canvas.getContext("2d");
@@ -238,17 +247,18 @@
   function showMap(map) {
     const number = state.map.layers[state.layer];
     state.map = map;
-    state.layer = Math.max(map.layers.indexOf(number), 0);
     state.pinned = state.pointed = null;
     fillSelect(layerSelect, map.layers);
     fillHeads(map.heads);
     fillTokens("query", map.queries);
     fillTokens("key", map.keys);
-    update();
+    canvas.style.height = `${ROW * Math.max(map.queries.length, map.keys.length)}px`;
+    showLayer(Math.max(map.layers.indexOf(number), 0));
   }
 
   function showLayer(layer) {
-    state.layer = Math.min(Math.max(layer, 0), state.map.layers.length - 1);
+    state.layer = layer;
+    state.weights = decode(state.map.weights[layer]);
     update();
   }
 
@@ -268,14 +278,14 @@
         `${state.map.keys.length} keys`,
     );
     showTokens();
-    draw();
+    drawSoon();
   }
 
   /** Draw anew when the page is zoomed, or moved to a screen with other pixels. */
   function watchResolution() {
     const query = window.matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
     const listener = () => {
-      draw();
+      drawSoon();
       watchResolution();
     };
     query.addEventListener("change", listener, { once: true });
@@ -299,7 +309,7 @@
     state.pinned = state.pointed = null;
     update();
   });
-  new ResizeObserver(draw).observe(canvas);
+  new ResizeObserver(drawSoon).observe(canvas);
   watchResolution();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
   showMap(state.map);
