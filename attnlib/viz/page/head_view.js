@@ -3,7 +3,10 @@
 (() => {
   const ROW = 26; // as --row in the style: the height of a token, in CSS pixels
   const STRAND = 2.2; // between lines of different heads that join the same tokens
-  const FADING = 0.75; // below 1, so that the many small weights can be made out
+  // Opacity is the weight to this power: where lines are few, small weights are to be made out as well; where they
+  // are many, they must not cover the great ones.
+  const FEW_LINES = 0.75;
+  const MANY_LINES = 1.25;
   const FAINTEST = 1 / 256; // less than this is not drawn: nobody would see it
   const LARGEST_CANVAS = 16000; // device pixels that browsers allow along one side, and a little less
   const LISTED = 6; // tokens named in the line above the picture
@@ -87,6 +90,7 @@
     const strand = Math.min(STRAND, (ROW - 6) / Math.max(heads.length, 1));
     context.lineWidth = heads.length > 1 ? Math.max(strand, 0.8) : 3;
     const selected = state.pointed || state.pinned;
+    const power = selected || heads.length === 1 ? FEW_LINES : MANY_LINES;
     const range = (side, tokens) =>
       selected && selected.side === side ? [selected.index] : tokens.map((_, index) => index);
     heads.forEach((head, place) => {
@@ -96,7 +100,7 @@
         for (const key of range("key", keys)) {
           const strength = weight(head, query, key);
           if (strength < FAINTEST) continue;
-          context.globalAlpha = strength ** FADING;
+          context.globalAlpha = strength ** power;
           const left = ROW * query + middle;
           const right = ROW * key + middle;
           context.beginPath();
