@@ -8,15 +8,15 @@ from types import ModuleType
 __all__ = ["require"]
 
 
-def require(name: str, extra: str = "models") -> ModuleType:
-    """Import a package, or a module of one, of the extra of a part of attnlib.
+def require(name: str, *, extra: str = "models") -> ModuleType:
+    """Import a package of an extra, or a module of one.
 
     Parameters
     ----------
     name
         Such as ``"tokenizers"`` or ``"matplotlib.pyplot"``.
     extra
-        ``"models"`` (default) or ``"viz"``.
+        The extra of attnlib that brings it. Default ``"models"``.
 
     Raises
     ------

@@ -98,7 +98,7 @@ def heat_map(
         size = (columns * (width + beside + 0.15) + 0.9, rows * (height + beside + 0.4) + 0.5)
         from attnlib.models.extras import require  # here, since statistics do without
 
-        figure = require("matplotlib.pyplot", "viz").figure(figsize=size, layout="constrained")
+        figure = require("matplotlib.pyplot", extra="viz").figure(figsize=size, layout="constrained")
     axes: NDArray[Any] = figure.subplots(rows, columns, squeeze=False)
     image = None
     for panel, place in zip(axes.flat, panels, strict=False):
