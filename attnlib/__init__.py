@@ -45,7 +45,7 @@ from attnlib.runtime import (
 )
 
 if TYPE_CHECKING:
-    from attnlib import models
+    from attnlib import models, viz
 
 __version__ = "0.1.0"
 
@@ -80,11 +80,12 @@ __all__ = [
     "softmax",
     "swiglu",
     "tanh",
+    "viz",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded when first asked for: importing attnlib beside NumPy stays cheap.
-    if name == "models":
-        return importlib.import_module("attnlib.models")
+    if name in ("models", "viz"):
+        return importlib.import_module(f"attnlib.{name}")
     raise AttributeError(f"module 'attnlib' has no attribute {name!r}")

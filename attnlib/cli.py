@@ -56,6 +56,14 @@ _COMMANDS = (
         example="attnlib transcribe --model whisper-tiny --timestamps speech.wav",
     ),
     _Command(
+        "show",
+        help="write a page that shows what a model attends to in a text",
+        description="Run a model over a text and write an HTML page that shows what each head of each layer "
+        "attends to. The page needs nothing but a browser.",
+        example="attnlib show --model all-MiniLM-L6-v2 "
+        '"The animal didn\'t cross the street because it was too tired"',
+    ),
+    _Command(
         "info",
         help="show versions, instruction sets and threads",
         description="Show versions, the instruction sets built and usable, and threads. The environment "

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 # The oracle's products are small: NumPy's own threads would only spin against those under test. Set before
@@ -21,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import processes
 from arrays import FULL
+
+import attnlib
 
 # The examples are the same in each run: a failure reproduces, and a green run stays green.
 _common = {
@@ -38,6 +41,13 @@ settings.load_profile("full" if FULL else "short")
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the test's own name: independent of order and selection."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Commands that a test runs in this process may set the number of threads: it ends with the test."""
+    with attnlib.num_threads(attnlib.get_num_threads()):
+        yield
 
 
 @pytest.fixture

@@ -37,7 +37,11 @@ FILES: dict[str, Callable[[Path], object]] = {
 STDIN = {"chat": "Who are you?\n"}
 
 # What the examples leave behind.
-RESULTS = {"embed": ["vectors.npy"], "bench": ["bench-results/results.json"]}
+RESULTS = {
+    "embed": ["vectors.npy"],
+    "show": ["all-MiniLM-L6-v2-attention.html"],
+    "bench": ["bench-results/results.json"],
+}
 
 
 def example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

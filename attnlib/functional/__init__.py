@@ -17,10 +17,12 @@ from attnlib.functional.cached_attention import cached_attention
 from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
+from attnlib.functional.observer import AttentionCall, observe_attention
 from attnlib.functional.positions import rotary_embedding, sinusoidal_encoding
 from attnlib.functional.softmax import log_softmax, softmax
 
 __all__ = [
+    "AttentionCall",
     "PackedWeight",
     "attention",
     "attention_varlen",
@@ -32,6 +34,7 @@ __all__ = [
     "lstm_steps",
     "matmul",
     "merge_attention",
+    "observe_attention",
     "pack_weight",
     "relu",
     "rms_norm",

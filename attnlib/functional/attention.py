@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnlib import _core
+from attnlib.functional.observer import OBSERVER, report, report_packed
 
 __all__ = ["attention", "attention_varlen", "merge_attention"]
 
@@ -121,6 +122,20 @@ def attention(
     array([[[1. , 0. ],
             [0.5, 0.5]]], dtype=float32)
     """
+    if (observer := OBSERVER.get()) is not None:
+        options = {
+            "mask": mask,
+            "bias": bias,
+            "causal": causal,
+            "window": window,
+            "query_offset": query_offset,
+            "key_lengths": key_lengths,
+            "scale": scale,
+            "softcap": softcap,
+            "alibi_slopes": alibi_slopes,
+            "sinks": sinks,
+        }
+        report(observer, query, key, options)
     return _core.attention(
         query,
         key,
@@ -199,6 +214,16 @@ def attention_varlen(
     >>> al.attention_varlen(tokens, tokens, tokens, [0, 2, 5]).shape
     (5, 1, 4)
     """
+    if (observer := OBSERVER.get()) is not None:
+        options = {
+            "causal": causal,
+            "window": window,
+            "scale": scale,
+            "softcap": softcap,
+            "alibi_slopes": alibi_slopes,
+            "sinks": sinks,
+        }
+        report_packed(observer, query, key, cu_seqlens_q, cu_seqlens_k, options)
     return _core.attention_varlen(
         query,
         key,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import _core
+from attnlib.functional.observer import OBSERVER, report
+from attnlib.functional.positions import rotary_embedding
 
 __all__ = ["cached_attention"]
 
@@ -76,6 +79,23 @@ def cached_attention(
     >>> values[0, 0, :2, 0].tolist()
     [3.0, 0.0]
     """
-    return _core.cached_attention(
+    out = _core.cached_attention(
         query, key, value, key_cache, value_cache, lengths, cos, sin, positions, causal, window, scale
     )
+    if (observer := OBSERVER.get()) is not None:
+        # The cache holds the keys as they are attended to; the queries are turned once more.
+        query = np.asarray(query)
+        before, count = np.asarray(lengths), query.shape[2]
+        if cos is not None and sin is not None:
+            places = before[:, None] + np.arange(count) if positions is None else positions
+            query = rotary_embedding(query, cos, sin, positions=places)
+        unused = ("mask", "bias", "query_offset", "softcap", "alibi_slopes", "sinks")
+        options = {
+            "causal": causal,
+            "window": None if window is None else (window - 1, None),
+            "key_lengths": before + count,
+            "scale": scale,
+        }
+        keys = key_cache[:, :, : before.max(initial=0) + count]
+        report(observer, query, keys, {**dict.fromkeys(unused), **options})
+    return out

@@ -1,4 +1,4 @@
-"""The optional packages that `attnlib.models` and the command line need."""
+"""The optional packages that `attnlib.models`, `attnlib.viz` and the command line need."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["require"]
 
 
 def require(name: str, *, extra: str = "models") -> ModuleType:
-    """Import a package of an extra.
+    """Import a package of an extra, or a module of one.
 
     Parameters
     ----------
     name
-        The package.
+        Such as ``"tokenizers"`` or ``"matplotlib.pyplot"``.
     extra
         The extra of attnlib that brings it. Default ``"models"``.
 
@@ -26,9 +26,11 @@ def require(name: str, *, extra: str = "models") -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        package = name.partition(".")[0]
+        if error.name not in (package, name):
             raise
         raise ImportError(
-            f'attnlib.models: the package {name} is needed; install it with: pip install "attnlib[{extra}]"',
-            name=name,
+            f"attnlib.{extra}: the package {package} is needed; "
+            f'install it with: pip install "attnlib[{extra}]"',
+            name=package,
         ) from None

@@ -5,6 +5,7 @@ T. Kudo and J. Richardson, "SentencePiece", 2018 (arXiv:1808.06226).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ class MarianTokenizer(TextTokenizer):
         super().__init__(writer, end_ids=[target_vocabulary[_END]])
         self._source = source
         self._vocabulary = vocabulary
+
+    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token of a source, a space for the mark of a word's beginning."""
+        names = {number: piece for piece, number in self._vocabulary.items()}
+        return [names.get(number, str(number)).replace("▁", " ") for number in ids]
 
     def _cut(self, text: str, special: bool) -> list[int]:
         # A model of several target languages is told which by a piece such as >>fr<<.

@@ -147,7 +147,7 @@ class SentenceEncoder:
         done = 0
         try:
             while chunk := list(islice(remaining, _CHUNK)):
-                tokens = self._tokenize(chunk, done)
+                tokens = self.tokenize(chunk, done)
                 lengths = np.array([len(ids) for ids in tokens])
                 vectors = np.empty((len(chunk), self.dimension), dtype=np.float32)
                 for members in _batches(lengths, batch_tokens):
@@ -160,7 +160,21 @@ class SentenceEncoder:
             if bar is not None:
                 bar.close()
 
-    def _tokenize(self, texts: list[str], done: int) -> list[NDArray[np.intp]]:
+    def tokenize(self, texts: list[str], done: int = 0) -> list[NDArray[np.intp]]:
+        """Turn each text into its token numbers, cut to the maximum length.
+
+        Parameters
+        ----------
+        texts
+            Unicode; the model's prompt, if it has one, is put before each.
+        done
+            How many texts came before these: errors count from there. Default 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a text is not a str or not valid Unicode.
+        """
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"encode: texts[{done + index}] must be a str, got {type(text).__name__}")

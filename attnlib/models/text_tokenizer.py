@@ -10,6 +10,7 @@ from typing import Any
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
 from attnlib.models.text_stream import TextStream
+from attnlib.models.token_pieces import token_pieces
 
 __all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
 
@@ -92,6 +93,14 @@ class TextTokenizer:
         """Return the number of each token, special ones included."""
         found: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         return found
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
+        return token_pieces(self._tokenizer, ids)
+
+    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token of a source, which may have a vocabulary of its own."""
+        return self.pieces(ids)
 
     def stream(self) -> TextStream:
         """Begin a text to which tokens are added one at a time."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.extras import require
+from attnlib.models.token_pieces import token_pieces
 
 __all__ = ["Tokenizer"]
 
@@ -77,3 +78,7 @@ class Tokenizer:
                     raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
             raise
         return [np.array(encoding.ids, dtype=np.intp) for encoding in encodings]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself, as `token_pieces` does."""
+        return token_pieces(self._tokenizer, ids)

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import attnlib as al
-from attnlib.functional import cached_attention
+from attnlib.functional import cached_attention, observe_attention
+from attnlib.functional.observer import AttentionCall
 from attnlib.nn import KVCache
 
 Array = NDArray[Any]
@@ -165,6 +166,18 @@ def test_bad_input_leaves_the_cache_alone(changes: dict[str, Any], message: str)
     for name, before in zip(("key_cache", "value_cache"), held, strict=True):
         for row, length in enumerate([0, 7]):
             np.testing.assert_array_equal(np.asarray(made[name])[row, :, :length], before[row, :, :length])
+
+
+def test_an_observer_sees_what_is_attended_to(rng: np.random.Generator) -> None:
+    query, key = rng.standard_normal((2, 1, 2, 3, 8), np.float32)
+    caches = rng.standard_normal((2, 1, 2, 9, 8), np.float32)
+    cos, sin = rng.standard_normal((2, 9, 4), np.float32)
+    calls: list[AttentionCall] = []
+    with observe_attention(calls.append):
+        out = cached_attention(query, key, key, *caches, [5], cos=cos, sin=sin, window=4, scale=0.5)
+    (call,) = calls
+    seen = al.attention(call.query, call.key, caches[1][:, :, :8], **call.options)
+    np.testing.assert_array_equal(seen.swapaxes(1, 2), out)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
