@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from attnlib import nn
 from attnlib.functional import PackedWeight, attention, linear, pack_weight
 from attnlib.models.checkpoint import Checkpoint
+from attnlib.models.memory import trim
 
 __all__ = ["Decoder", "attend"]
 
 # Rows of the vocabulary that are packed at a time: the whole matrix is often a third of a small model, and
 # would have to lie unpacked beside it.
-_HEAD_ROWS = 2048
+_HEAD_ROWS = 1024
 
 _WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
@@ -122,6 +123,8 @@ class Decoder(nn.Module):
             rows = checkpoint.rows(head, np.arange(start, min(start + _HEAD_ROWS, self.vocab_size)))
             parts.append(pack_weight(rows, dtype=self._weight_dtype))
             checkpoint.forget(head)
+            del rows
+            trim()
         self._head = tuple(parts)
 
     @property

@@ -14,6 +14,7 @@ from attnlib.models.config import JsonFile
 from attnlib.models.decoder import Decoder
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.language_model import LanguageModel
+from attnlib.models.memory import trim
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
@@ -84,9 +85,10 @@ def load(path: str | os.PathLike[str], *, dtype: DTypeLike = "float32") -> Sente
     place = Path(path)
     if place.is_file() or place.suffix == ".gguf":
         file = GgufFile(place)
-        return _language_model(
-            llama.LlamaModel(llama.read_gguf_config(file)), file, gguf_tokenizer(file.fields), dtype
-        )
+        tokenizer = gguf_tokenizer(file.fields)
+        file.forget_tokenizer()
+        trim(objects=True)
+        return _language_model(llama.LlamaModel(llama.read_gguf_config(file)), file, tokenizer, dtype)
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: there is no such folder")
     if not (place / "modules.json").is_file():
