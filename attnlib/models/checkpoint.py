@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.config import JsonFile
+from attnlib.models.memory import trim
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.nn.module import Parameter
 
@@ -135,8 +136,10 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
         array = parts[0] if len(parts) == 1 else np.concatenate(parts)
         slots[parameter].store(array.T if source.transposed else array)
+        del parts, array
         for name in source.names:
             checkpoint.forget(name)
+        trim()
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

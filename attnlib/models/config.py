@@ -51,6 +51,10 @@ class Fields:
     def __contains__(self, field: str) -> bool:
         return self._fields.get(field) is not None
 
+    def without(self, prefix: str) -> Fields:
+        """Return the fields whose names do not begin with `prefix`."""
+        return Fields(self.path, {k: v for k, v in self._fields.items() if not k.startswith(prefix)})
+
     def error(self, field: str, problem: str) -> ValueError:
         """Make an error about a field of this file."""
         return ValueError(f"{self.path}: {field} {problem}")

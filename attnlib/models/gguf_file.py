@@ -47,6 +47,9 @@ _PLAIN = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 
+# Numbers to dequantise at a time: the package makes several temporary arrays of as many.
+_CHUNK = 1 << 15
+
 # The smallest that an entry can be, in bytes: more of them than fit in the file are refused before a loop.
 _LEAST_FIELD = 8 + 4 + 1
 _LEAST_TENSOR = 8 + 4 + 4 + 8
@@ -107,6 +110,7 @@ class GgufFile:
         self._start = -(-header.position // alignment) * alignment
         for name, entry in self._entries.items():
             self._check(name, entry)
+        self._file.forget(0, header.position)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -132,6 +136,10 @@ class GgufFile:
         rows = self._data(entry)[numbers]
         return rows if rows.dtype != np.uint8 else self._dequantise(rows, entry)
 
+    def forget_tokenizer(self) -> None:
+        """Let go of the fields of the tokenizer, the larger part of a header, once it was built."""
+        self.fields = self.fields.without("tokenizer.")
+
     def forget(self, name: str) -> None:
         """Let go of the memory in which the tensor `name` was read."""
         entry = self._entries[name]
@@ -145,7 +153,15 @@ class GgufFile:
 
     def _dequantise(self, blocks: NDArray[np.uint8], entry: _Entry) -> NDArray[np.float32]:
         kind = self._gguf.GGMLQuantizationType(entry.kind)
-        result: NDArray[np.float32] = self._gguf.quants.dequantize(blocks, kind)
+        width = entry.shape[-1]
+        result = np.empty((*blocks.shape[:-1], width), np.float32)
+        rows, found = blocks.reshape(-1, blocks.shape[-1]), result.reshape(-1, width)
+        step = max(_CHUNK // max(width, 1), 1)
+        # Scales may be anything in a broken file: then so are the weights.
+        with np.errstate(all="ignore"):
+            for start in range(0, len(rows) if blocks.size else 0, step):
+                part = slice(start, start + step)
+                found[part] = self._gguf.quants.dequantize(rows[part], kind)
         return result
 
     def _check(self, name: str, entry: _Entry) -> None:

@@ -17,6 +17,7 @@ from attnlib.models.generation_settings import read_settings
 from attnlib.models.gguf_file import GgufFile
 from attnlib.models.language_model import LanguageModel
 from attnlib.models.marian_tokenizer import marian_tokenizer
+from attnlib.models.memory import trim
 from attnlib.models.modules import Modules, read_max_length, read_prompt
 from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
@@ -99,9 +100,10 @@ def load(
     place = Path(path)
     if place.is_file() or place.suffix == ".gguf":
         file = GgufFile(place)
-        return _language_model(
-            llama.LlamaModel(llama.read_gguf_config(file)), file, gguf_tokenizer(file.fields), dtype
-        )
+        tokenizer = gguf_tokenizer(file.fields)
+        file.forget_tokenizer()
+        trim(objects=True)
+        return _language_model(llama.LlamaModel(llama.read_gguf_config(file)), file, tokenizer, dtype)
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: there is no such folder")
     if is_ctranslate2_folder(place):
