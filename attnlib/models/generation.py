@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attnlib import nn
 from attnlib.models.decoder import Decoder
-from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.sampling import Sampling, log_probability
 from attnlib.models.token_model import TokenModel
 
 __all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill", "proceed"]
@@ -211,7 +211,7 @@ def decode(
         for place, row in enumerate(rows):
             scores = adjust(logits[place], sequences[row], sampling, logits_callback)
             token = sampling.choose(scores, streams[row])
-            found = Step(row, token, float(log_softmax64(logits[place])[token]))
+            found = Step(row, token, log_probability(logits[place], token))
             sequences[row].append(token)
             full = len(sequences[row]) >= model.context_length
             if not finished(found) and not full:

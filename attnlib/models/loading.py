@@ -100,10 +100,10 @@ def load(
     place = Path(path)
     if place.is_file() or place.suffix == ".gguf":
         file = GgufFile(place)
-        tokenizer = gguf_tokenizer(file.fields)
+        from_header = gguf_tokenizer(file.fields)
         file.forget_tokenizer()
         trim(objects=True)
-        return _language_model(llama.LlamaModel(llama.read_gguf_config(file)), file, tokenizer, dtype)
+        return _language_model(llama.LlamaModel(llama.read_gguf_config(file)), file, from_header, dtype)
     if not place.is_dir():
         raise FileNotFoundError(f"{place}: there is no such folder")
     if is_ctranslate2_folder(place):

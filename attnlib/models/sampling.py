@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sampling", "log_softmax64"]
+__all__ = ["Sampling", "log_probability", "log_softmax64"]
 
 Array = NDArray[Any]
 
@@ -98,3 +98,14 @@ def log_softmax64(logits: Array) -> NDArray[np.float64]:
     scores -= scores.max(axis=-1, keepdims=True)
     result: NDArray[np.float64] = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
     return result
+
+
+def log_probability(logits: NDArray[np.float32], token: int) -> float:
+    """Compute the log-probability of one token by logits (V,), to within a few eps of float32.
+
+    Exponentials in float64, as in `log_softmax64`, would take more of a small model's step than all else but
+    its products.
+    """
+    largest = logits.max()
+    total = float(np.exp(logits - largest).sum(dtype=np.float64))
+    return float(logits[token]) - float(largest) - math.log(total)

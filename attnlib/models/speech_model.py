@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib import nn
 from attnlib.models.audio import SAMPLE_RATE, LogMel, check_audio, read_audio, resample
 from attnlib.models.generation import Step, decode
-from attnlib.models.sampling import Sampling, log_softmax64
+from attnlib.models.sampling import Sampling, log_probability, log_softmax64
 from attnlib.models.segments import Segment, Transcription, cut
 from attnlib.models.speech_tokens import SpeechTokens, TranscriptRules
 from attnlib.models.text_tokenizer import TextTokenizer
@@ -170,7 +171,7 @@ class SpeechModel:
                 chances = self._language_probabilities(logits)
                 result.language = max(chances, key=lambda code: chances[code])
             start = [*before, *self.tokens.prompt(result.language, task, with_times)]
-            silence = float(np.exp(log_softmax64(logits))[self.tokens.no_speech])
+            silence = math.exp(log_probability(logits, self.tokens.no_speech))
             written = self._write(past, start, with_times, choices, seed, silence)
             pieces, places = cut(written.tokens, self.tokens.first_timestamp)
             if not (written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB):

@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from attnlib import nn
 from attnlib.functional import PackedWeight, linear, pack_weight
 from attnlib.models.checkpoint import Checkpoint
+from attnlib.models.memory import trim
 
 __all__ = ["TokenModel"]
 
-# Rows of the vocabulary that are packed at a time: the whole matrix is often a third of a small model, and
-# would have to lie unpacked beside it.
-_HEAD_ROWS = 2048
+# The most bytes of the vocabulary's matrix that are packed at a time, counted in float32: all of it is often
+# a third of a small model, and would have to lie unpacked beside it.
+_HEAD_BYTES = 8 << 20
 
 _WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
@@ -73,10 +74,13 @@ class TokenModel(nn.Module):
         self._tokens = self.check_table(checkpoint, tokens)
         self.check_table(checkpoint, head)
         parts: list[PackedWeight] = []
-        for start in range(0, self.vocab_size, _HEAD_ROWS):
-            rows = checkpoint.rows(head, np.arange(start, min(start + _HEAD_ROWS, self.vocab_size)))
+        step = max(1, _HEAD_BYTES // (4 * self.width))
+        for start in range(0, self.vocab_size, step):
+            rows = checkpoint.rows(head, np.arange(start, min(start + step, self.vocab_size)))
             parts.append(pack_weight(rows, dtype=self._weight_dtype))
             checkpoint.forget(head)
+            del rows
+            trim()
         self._head = tuple(parts)
 
     def check_table(
@@ -102,8 +106,13 @@ class TokenModel(nn.Module):
 
     def logits(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
         """Multiply hidden states (..., d) with the vocabulary: (..., V)."""
-        parts = [linear(hidden, part) for part in self._head]
-        return np.concatenate(parts, axis=-1).astype(np.float32, copy=False)
+        out = np.empty((*hidden.shape[:-1], self.vocab_size), np.result_type(hidden, self.dtype))
+        start = 0
+        for part in self._head:
+            stop = start + part.shape[0]
+            linear(hidden, part, out=out[..., start:stop])
+            start = stop
+        return out.astype(np.float32, copy=False)
 
     def cache(self, batch: int, capacity: int) -> nn.KVCache:
         """Make an empty cache with room for `capacity` tokens of each of `batch` sequences."""

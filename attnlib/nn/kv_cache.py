@@ -108,9 +108,7 @@ class KVCache:
         self.dtype = _DTYPES[name]
         room = capacity if max_length is None else min(capacity, max_length)
         shape = (batch_size, num_kv_heads, room, head_dim)
-        self._stores = [
-            (KVStore.empty(shape, self.dtype), KVStore.empty(shape, self.dtype)) for _ in range(num_layers)
-        ]
+        self._stores = [KVStore.pair(shape, self.dtype) for _ in range(num_layers)]
         self._shared = [False] * num_layers
         self._lengths = np.zeros((num_layers, batch_size), np.int64)
         self._evicted = np.zeros((num_layers, batch_size), np.int64)

@@ -14,7 +14,7 @@ import attnlib
 from attnlib import cli, models, nn
 from attnlib.models.generation import proceed
 from attnlib.models.generation_options import GenerationOptions, StreamOptions
-from attnlib.models.sampling import Sampling
+from attnlib.models.sampling import Sampling, log_probability, log_softmax64
 
 from . import decoders
 
@@ -181,6 +181,17 @@ def test_probabilities() -> None:
         (Sampling(temperature=1.0, min_p=0.45), [0, 4 / 9, 3 / 9, 2 / 9]),
     ):
         np.testing.assert_allclose(sampling.probabilities(logits), wanted, rtol=1e-14)
+
+
+def test_the_log_probability_of_one_token() -> None:
+    logits = (np.random.default_rng(2).standard_normal(5000) * 9).astype(np.float32)
+    logits[7] = -np.inf
+    exact = log_softmax64(logits)
+    for token in (0, int(logits.argmax()), int(np.abs(logits).argmin())):
+        found = log_probability(logits, token)
+        # The exponentials' errors average; the differences from the largest are rounded once.
+        assert abs(found - exact[token]) <= 8 * np.finfo(np.float32).eps * (1 + abs(exact[token]))
+    assert log_probability(logits, 7) == -np.inf
 
 
 def test_draws_follow_the_probabilities() -> None:
