@@ -18,7 +18,7 @@ __all__ = ["TokenModel"]
 
 # The most bytes of the vocabulary's matrix that are packed at a time, counted in float32: all of it is often
 # a third of a small model, and would have to lie unpacked beside it.
-_HEAD_BYTES = 8 << 20
+_HEAD_BYTES = 4 << 20
 
 _WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
