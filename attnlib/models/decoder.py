@@ -20,6 +20,11 @@ __all__ = ["Decoder", "attend"]
 # would have to lie unpacked beside it.
 _HEAD_ROWS = 1024
 
+# So that eviction moves no bits, evicted tokens are multiples of the chunks in which attention sums keys, and
+# so many stay that it does not take its plan for few keys.
+_EVICT_BY = 256
+_LEAST_KEPT = 64
+
 _WEIGHT_DTYPES = ("float32", "bfloat16", "int8", "int4")
 
 
@@ -69,6 +74,8 @@ class Decoder(nn.Module):
     ----------
     vocab_size, context_length
         V, and the most tokens of a sequence.
+    window
+        How many tokens a query sees in every layer, itself included. None: all, or not as many in all layers.
     dtype
         What hidden states are computed in: bfloat16 for weights of that kind, float32 for all others, the
         quantised ones included.
@@ -79,6 +86,7 @@ class Decoder(nn.Module):
     num_layers: int
     num_key_value_heads: int
     head_dim: int
+    window: int | None = None
     dtype: np.dtype[Any] = np.dtype(np.float32)
 
     @abstractmethod
@@ -143,13 +151,22 @@ class Decoder(nn.Module):
         return np.concatenate(parts, axis=-1).astype(np.float32, copy=False)
 
     def cache(self, batch: int, capacity: int) -> nn.KVCache:
-        """Make an empty cache with room for `capacity` tokens of each of `batch` sequences."""
+        """Make an empty cache with room for `capacity` tokens of each of `batch` sequences.
+
+        If no layer sees farther than `window`, older tokens are evicted and there is less room.
+        """
+        window = None
+        if self.window is not None:
+            window = max(self.window, _LEAST_KEPT + 1)
+            capacity = min(capacity, window + 2 * _EVICT_BY)
         return nn.KVCache(
             self.num_layers,
             batch,
             self.num_key_value_heads,
             self.head_dim,
             capacity=capacity,
+            window=window,
+            evict_by=_EVICT_BY,
             dtype=self.dtype,
         )
 
