@@ -16,6 +16,12 @@ from attnlib.models.token_model import TokenModel
 __all__ = ["Decoder", "Turns", "attend"]
 
 
+# So that eviction moves no bits, evicted tokens are multiples of the chunks in which attention sums keys, and
+# so many stay that it does not take its plan for few keys.
+_EVICT_BY = 256
+_LEAST_KEPT = 64
+
+
 @dataclass(frozen=True)
 class Turns:
     """What rotary position embedding needs to know of a pass.
@@ -93,11 +99,38 @@ def attend(
 
 
 class Decoder(TokenModel):
-    """Base class of the decoder families: token numbers in, logits out."""
+    """Base class of the decoder families: token numbers in, logits out.
+
+    Attributes
+    ----------
+    window
+        How many tokens a query sees in every layer, itself included. None: all, or not as many in all layers.
+    """
+
+    window: int | None = None
 
     @abstractmethod
     def hidden(self, ids: NDArray[np.intp], cache: nn.KVCache | None = None) -> NDArray[Any]:
         """Compute the last hidden states of `ids`, (B, S) to (B, S, d), after what is in `cache`."""
+
+    def cache(self, batch: int, capacity: int) -> nn.KVCache:
+        """Make an empty cache with room for `capacity` tokens of each of `batch` sequences.
+
+        If no layer sees farther than `window`, older tokens are evicted and there is less room.
+        """
+        if self.window is None:
+            return super().cache(batch, capacity)
+        window = max(self.window, _LEAST_KEPT + 1)
+        return nn.KVCache(
+            self.num_layers,
+            batch,
+            self.num_key_value_heads,
+            self.head_dim,
+            capacity=min(capacity, window + 2 * _EVICT_BY),
+            window=window,
+            evict_by=_EVICT_BY,
+            dtype=self.dtype,
+        )
 
     def __call__(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Compute the logits of the token after each of `ids`.

@@ -220,6 +220,7 @@ class LlamaModel(Decoder):
         self.head_dim = config.head_dim
         windows = config.windows or (None,) * config.num_hidden_layers
         self.layers = [LlamaLayer(config, window) for window in windows]
+        self.window = windows[0] if len(set(windows)) == 1 else None
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self._rope = RopeTable(config.rope.frequencies(config.head_dim), self.dtype)
 

@@ -46,6 +46,10 @@ class KVCache:
         Only the last `window` tokens are sure to be kept: older ones may be evicted when the room is used up.
         Attention over the cache must itself be limited with ``window=(window - 1, 0)``, since a view may
         still hold older tokens. Default None: nothing is evicted.
+    evict_by
+        Tokens are evicted by multiples of this. `attnlib.attention` sums keys in chunks from the first on:
+        multiples of 256, where 64 tokens or more stay, leave the bits of its results as they are without
+        eviction. Default 1.
     dtype
         ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, which take keys and values of that dtype,
         or ``"int8"``, which takes any but float64. int8 has one symmetric scale per token and head, ``max|x|
@@ -78,6 +82,7 @@ class KVCache:
         max_length: int | None = None,
         capacity: int = 16,
         window: int | None = None,
+        evict_by: int = 1,
         dtype: DTypeLike = "float32",
     ) -> None:
         check_size(
@@ -88,7 +93,7 @@ class KVCache:
             head_dim=head_dim,
             capacity=capacity,
         )
-        for name, limit in (("max_length", max_length), ("window", window)):
+        for name, limit in (("max_length", max_length), ("window", window), ("evict_by", evict_by)):
             if limit is not None:
                 check_size("KVCache", **{name: limit})
                 if limit == 0:
@@ -105,6 +110,7 @@ class KVCache:
         self.head_dim = head_dim
         self.max_length = max_length
         self.window = window
+        self.evict_by = evict_by
         self.dtype = _DTYPES[name]
         room = capacity if max_length is None else min(capacity, max_length)
         shape = (batch_size, num_kv_heads, room, head_dim)
@@ -296,7 +302,7 @@ class KVCache:
 
     def _kind(self) -> tuple[Any, ...]:
         sizes = self.num_layers, self.num_kv_heads, self.head_dim
-        return *sizes, self.max_length, self.window, self.dtype.name
+        return *sizes, self.max_length, self.window, self.evict_by, self.dtype.name
 
     def fork(self, n: int) -> list[KVCache]:
         """Make `n` caches that go on from this one, sharing its arrays until one of them is written.
@@ -385,7 +391,11 @@ class KVCache:
         needed = _longest(lengths, new)
         if self.window is not None and needed > capacity:
             # The first new query reads window - 1 older tokens.
-            kept = [min(length, self.window - 1) for length in lengths]
+            unread = [max(length - self.window + 1, 0) for length in lengths]
+            kept = [
+                length - old // self.evict_by * self.evict_by
+                for length, old in zip(lengths, unread, strict=True)
+            ]
             needed = _longest(kept, new)
         if self.max_length is not None and needed > self.max_length:
             raise ValueError(f"KVCache.append: {needed} tokens do not fit in max_length {self.max_length}")

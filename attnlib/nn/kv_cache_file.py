@@ -23,7 +23,7 @@ def save_cache(cache: KVCache, path: Path) -> None:
         "format": np.array(_FORMAT),
         "dtype": np.array(cache.dtype.name),
         "sizes": np.array([cache.num_layers, cache.batch_size, cache.num_kv_heads, cache.head_dim], np.int64),
-        "limits": np.array([cache.max_length or 0, cache.window or 0], np.int64),
+        "limits": np.array([cache.max_length or 0, cache.window or 0, cache.evict_by], np.int64),
         "lengths": cache._lengths,
         "evicted": cache._evicted,
     }
@@ -56,16 +56,17 @@ def load_cache(path: Path) -> KVCache:
 def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
     if str(entries["format"]) != _FORMAT:
         raise ValueError(f"format is {entries['format']}, expected {_FORMAT}")
-    sizes, limits = (_entry(entries, name, (n,), np.int64) for name, n in (("sizes", 4), ("limits", 2)))
+    sizes, limits = (_entry(entries, name, (n,), np.int64) for name, n in (("sizes", 4), ("limits", 3)))
     if (sizes < 0).any() or (limits < 0).any():
         raise ValueError(f"sizes {sizes} and limits {limits} must not be negative")
     layers, batch, heads, dim = sizes.tolist()
     lengths, evicted = (_entry(entries, n, (layers, batch), np.int64) for n in ("lengths", "evicted"))
     if (lengths < 0).any() or (evicted < 0).any():
         raise ValueError("lengths must not be negative")
-    longest, window = (int(limit) or None for limit in limits)
+    longest, window = (int(limit) or None for limit in limits[:2])
     dtype = str(entries["dtype"])
-    cache = KVCache(0, batch, heads, dim, max_length=longest, window=window, dtype=dtype)
+    evict_by = int(limits[2])
+    cache = KVCache(0, batch, heads, dim, max_length=longest, window=window, evict_by=evict_by, dtype=dtype)
     stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
     for layer in range(layers):
         shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)

@@ -230,3 +230,21 @@ def test_bad_input_changes_nothing() -> None:
     with pytest.raises(ValueError, match="indices"):
         cache.reorder([2])
     assert cache.lengths.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("evict_by", [1, 3, 8])
+def test_eviction_by_multiples(evict_by: int, tmp_path: Path) -> None:
+    """What is evicted is a multiple, no more than attention does not read, and survives saving."""
+    cache = KVCache(1, 1, HEADS, DIM, capacity=16, window=5, evict_by=evict_by)
+    for position in range(60):
+        token = np.full((1, HEADS, 1, DIM), position, np.float32)
+        keys, _, _ = cache.append(0, token, token)
+        evicted = int(cache.positions[0] - cache.lengths[0])
+        assert evicted % evict_by == 0
+        assert evicted <= max(position - 4, 0)
+        assert keys[0, 0, :, 0].tolist() == list(range(evicted, position + 1))
+    assert keys.shape[2] <= 16
+    cache.save(tmp_path / "cache.npz")
+    assert KVCache.load(tmp_path / "cache.npz").evict_by == evict_by
+    with pytest.raises(ValueError, match="evict_by must be at least 1, got 0"):
+        KVCache(1, 1, HEADS, DIM, evict_by=0)
