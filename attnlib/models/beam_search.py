@@ -83,7 +83,7 @@ def beam_search(
         )
         # Every beam may end, and there must still be as many that go on.
         count = min(num_beams * (1 + max(len(end_ids), 1)), scores.size)
-        best = np.argsort(-scores, axis=None, kind="stable")[:count]
+        best = _best(scores.ravel(), count)
         parents: list[int] = []
         following: list[tuple[float, list[int]]] = []
         for rank, flat in enumerate(best.tolist()):
@@ -110,3 +110,11 @@ def beam_search(
     done += [(total / len(tokens) ** length_penalty, tokens) for total, tokens in beams]
     best_score, best_tokens = max(done, key=lambda entry: entry[0])
     return best_tokens, best_score
+
+
+def _best(scores: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """Find the places of the `count` highest scores, highest first, and the first of equals first."""
+    # A vocabulary is long: to sort all of it would take as long as the model.
+    least = np.partition(scores, -count)[-count]
+    places = np.flatnonzero(scores >= least)
+    return places[np.argsort(-scores[places], kind="stable")[:count]]

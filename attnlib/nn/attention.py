@@ -7,20 +7,20 @@ sequences.
 from __future__ import annotations
 
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.functional import PackedWeight, attention, attention_varlen, linear, pack_weight
+from attnlib.functional import attention, attention_varlen, linear
+from attnlib.nn.in_projection import InProjectionParameter
 from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import (
     ArrayParameter,
     Module,
     PackedParameter,
-    Parameter,
     check_size,
     constant,
     uniform,
@@ -28,35 +28,6 @@ from attnlib.nn.module import (
 )
 
 __all__ = ["MultiheadAttention"]
-
-
-class InProjectionParameter(Parameter[tuple[PackedWeight, ...]]):
-    """The weights that make queries, keys and values, (3 E, E), packed as one product.
-
-    Self-attention wants them as one. The first call in which the keys come from elsewhere than the queries
-    cuts them, and cut they stay: a layer is used one way, and nothing is then kept twice. The results have
-    the same bits either way.
-    """
-
-    def cut(self, pieces: int) -> tuple[PackedWeight, ...]:
-        """Return the weights in at least 1 piece (all), 2 (query; key and value) or 3 (one each)."""
-        if len(self.value) < pieces:
-            size = self.shape[0] // 3
-            third = len(self.value) == 2  # the keys and values are apart from the queries already
-            whole = self.value[-1]
-            edges = [0, size, 2 * size] if third else [0, size, 3 * size]
-            if pieces == 3 and not third:
-                edges.insert(2, 2 * size)
-            cut = tuple(whole.rows(start, stop) for start, stop in pairwise(edges))
-            self._held = (self.value[0], *cut) if third else cut
-        return self.value
-
-    def array(self) -> NDArray[Any]:
-        """Unpack the weights of query, key and value below one another."""
-        return np.concatenate([piece.unpack() for piece in self.value])
-
-    def _prepare(self, array: NDArray[Any]) -> tuple[PackedWeight, ...]:
-        return (pack_weight(array, dtype=self._dtype),)
 
 
 class MultiheadAttention(Module):

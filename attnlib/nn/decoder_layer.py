@@ -178,7 +178,7 @@ class TransformerDecoderLayer(Module):
         x = np.asanyarray(tgt)
         check_tokens(type(self).__name__, "tgt", x, self.self_attn.embed_dim)
         if cache is not None:
-            self._check_step(x, mask, memory_mask, cache, (memory, tgt_lengths, memory_lengths))
+            self._check_step(x, mask, bias, memory_mask, cache, (memory, tgt_lengths, memory_lengths))
             past, memory_past = cache.target, cache.memory
 
             def attend_step(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
@@ -239,6 +239,7 @@ class TransformerDecoderLayer(Module):
         self,
         x: NDArray[Any],
         mask: NDArray[np.bool_] | None,
+        bias: NDArray[Any] | None,
         memory_mask: NDArray[np.bool_] | None,
         cache: DecoderPast,
         others: tuple[ArrayLike | None, ...],
@@ -253,7 +254,11 @@ class TransformerDecoderLayer(Module):
             )
         longest = int(cache.target.lengths.max(initial=0)) + x.shape[1]
         places = int(cache.memory.lengths.max(initial=0))
-        check_mask(name, "mask", mask, (len(x), heads, x.shape[1], longest))
+        scores = (len(x), heads, x.shape[1], longest)
+        check_mask(name, "mask", mask, scores)
+        if bias is not None:
+            # Only the shape matters here: that of a mask.
+            check_mask(name, "bias", np.broadcast_to(np.True_, np.shape(bias)), scores)
         check_mask(name, "memory_mask", memory_mask, (len(x), heads, x.shape[1], places))
 
 

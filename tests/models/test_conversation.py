@@ -201,7 +201,7 @@ def test_rewinding_a_cache(window: int | None) -> None:
 @pytest.mark.parametrize(
     ("prompts", "held", "message"),
     [
-        ([[1, 2]], 2, "past holds .2. tokens of prompts of .2.: equally many of each"),
+        ([[1, 2]], 2, "past holds .2. tokens of prompts of .2.: at least one of each must be left"),
         ([[1, 2]], 3, "past holds .3. tokens of prompts of .2."),
         ([[1, 2, 3], [4, 5, 6]], 1, "past holds 1 sequences for 2 prompts"),
     ],

@@ -113,6 +113,23 @@ def test_the_memory_is_read_once(
     assert (past.memory.batch_size, past.memory.lengths.tolist()) == (1, [64])
 
 
+@pytest.mark.parametrize("places", [80, 9])
+@pytest.mark.parametrize("beams", [2, 16, 17])
+def test_beams_have_the_bits_of_sequences(
+    model: EncoderDecoder, ids: tuple[Any, Any, Any], beams: int, places: int
+) -> None:
+    """A shared memory is read once for all of them, in the same plan."""
+    memory = model.encode(ids[0][:1, :places])
+    shared = model.begin(memory, capacity=9)
+    shared.reorder([0] * beams)
+    apart = model.begin(np.concatenate([memory] * beams), capacity=9)
+    assert (shared.memory.batch_size, apart.memory.batch_size) == (1, beams)
+    rng = np.random.default_rng(9)
+    for count in (1, 3, 1):
+        tokens = rng.integers(3, VOCAB, (beams, count))
+        np.testing.assert_array_equal(model.hidden(tokens, shared), model.hidden(tokens, apart))
+
+
 def generate(model: EncoderDecoder, prompts: list[list[int]], past: nn.DecoderPast) -> list[list[int]]:
     tokens: list[list[int]] = [[] for _ in prompts]
 

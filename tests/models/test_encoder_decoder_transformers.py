@@ -32,7 +32,7 @@ PROGRAM = """if True:
             if "decoder" in parameter_name and "final_layer_norm.weight" in parameter_name:
                 parameter.normal_()
         if hasattr(model, "final_logits_bias"):
-            model.final_logits_bias.normal_(0, 0.3)
+            model.final_logits_bias.normal_(0, 0.3 / model.get_encoder().embed_scale)
     for field, value in json.loads(generation).items():
         setattr(model.generation_config, field, value)
     model.save_pretrained(folder)
@@ -112,7 +112,7 @@ OPTIONS: list[dict[str, Any]] = [
             {"min_new_tokens": 4, "max_new_tokens": 12, "num_beams": 2},
             3,
         ),
-        ("MarianMTModel", {**MARIAN, "activation_function": "swish", "scale_embedding": True}, OPUS, 4),
+        ("MarianMTModel", {**MARIAN, "activation_function": "swish", "scale_embedding": True}, OPUS, 8),
         ("MarianMTModel", {**MARIAN, "activation_function": "relu", **APART}, OPUS, 5),
         (
             "MarianMTModel",
@@ -153,3 +153,42 @@ def test_a_family(
     assert found == rows
     # A model that says the same word again and again would prove little.
     assert np.mean([len({*row}) for row in rows[1]]) >= 5
+
+
+TEXTS = ["translate: a  cat, at ten", " b </s> c<extra_id_0> ", "été", "", "x" * 30]
+
+
+def test_texts(tmp_path: Path) -> None:
+    """A whole T5, from text to text, with the tokenizer.json that transformers writes."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    pieces = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "▁",
+        *"abcdefghijklmnopqrstuvwxyz:,.",
+        "▁a",
+        "at",
+        "▁cat",
+        "ten",
+        "▁t",
+    ]
+    vocabulary = [(piece, -float(rank)) for rank, piece in enumerate(pieces)]
+    peer = transformers.T5Tokenizer(vocab=vocabulary, extra_ids=2)
+    peer.save_pretrained(tmp_path)
+    torch.manual_seed(2)
+    network = transformers.T5ForConditionalGeneration(transformers.T5Config(**{**T5, "num_layers": 1})).eval()
+    with torch.no_grad():
+        network.decoder.final_layer_norm.weight.normal_()
+    network.save_pretrained(tmp_path)
+    model = models.load(tmp_path)
+    assert isinstance(model, models.TextToTextModel)
+    for text in TEXTS:
+        ids = peer(text, return_tensors="pt").input_ids
+        assert model.encode(text) == ids[0].tolist()
+        tokens = network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12)[0]
+        result = model.generate(text, max_new_tokens=12)
+        # Tokens of which the tokenizer knows nothing are not written.
+        known = [token for token in tokens.tolist() if token < len(peer)]
+        assert result.tokens == tokens[1:].tolist()
+        assert result.text == peer.decode(known, skip_special_tokens=True)

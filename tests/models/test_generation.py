@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import attnlib
-from attnlib import cli, models
+from attnlib import cli, models, nn
+from attnlib.models.generation import proceed
 from attnlib.models.generation_options import GenerationOptions, StreamOptions
 from attnlib.models.sampling import Sampling
 
@@ -108,6 +109,23 @@ def test_a_stream_is_the_text(model: models.LanguageModel, options: dict[str, An
     assert cut.text == text[: text.index(stop)]
     assert cut.finish_reason == "stop"
     assert "".join(model.stream("Hello", stop=stop, **settings)) == cut.text
+
+
+def test_prompts_of_different_lengths_go_on_from_a_past(model: models.LanguageModel) -> None:
+    """Those that lack equally many tokens are run together, and all come back in their places."""
+    rng = np.random.default_rng(12)
+    prompts = [rng.integers(0, 256, length).tolist() for length in (30, 9, 12, 40)]
+    held = [10, 6, 9, 39]
+    parts = []
+    for prompt, count in zip(prompts, held, strict=True):
+        part = model.decoder.cache(1, 64)
+        model.decoder.hidden(np.array([prompt[:count]]), part)
+        parts.append(part.fork(1)[0])
+    past, logits = proceed(model.decoder, prompts, nn.KVCache.join(parts))
+    assert past.positions.tolist() == [30, 9, 12, 40]
+    for row, (prompt, part) in enumerate(zip(prompts, parts, strict=True)):
+        wanted = model.decoder.hidden(np.array([prompt[held[row] :]]), part)[:, -1]
+        np.testing.assert_array_equal(logits[row], model.decoder.logits(wanted)[0])
 
 
 def test_stop_tokens(model: models.LanguageModel) -> None:

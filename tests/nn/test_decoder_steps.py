@@ -139,6 +139,7 @@ def test_bad_input(decoder: nn.TransformerDecoder, rng: np.random.Generator) -> 
         ((token, memory), {}, "memory, tgt_lengths and memory_lengths do not go with cache"),
         ((token,), {"tgt_lengths": [1, 1]}, "memory, tgt_lengths and memory_lengths do not go with cache"),
         ((token,), {"mask": np.ones((1, 2), bool)}, r"mask has shape \(1, 2\), which does not broadcast"),
+        ((token,), {"bias": np.zeros((4, 1, 2))}, r"bias has shape \(4, 1, 2\), which does not broadcast"),
         ((token,), {"memory_mask": np.ones((1, 8), bool)}, r"memory_mask has shape \(1, 8\), which does"),
     ):
         with pytest.raises(ValueError, match=message):
