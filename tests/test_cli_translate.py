@@ -22,6 +22,14 @@ def test_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "i am a student\n"
 
 
+def test_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["translate", "--list-words"]) == 0
+    words = capsys.readouterr().out.splitlines()
+    assert len(set(words)) == len(words) > 1000
+    assert {"étudiant", "suis", "l'", "qu'", "-t-il", "?"} <= set(words)
+    assert "<end>" not in words
+
+
 def read_from(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="ascii"))
 

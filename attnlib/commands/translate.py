@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw for each word where it looked in the source (not with --model; one sentence a text)",
     )
+    parser.add_argument(
+        "--list-words", action="store_true", help="list the French words that the small model knows, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a text")
     add_threads(parser)
 
@@ -43,6 +46,9 @@ def run(options: argparse.Namespace) -> None:
     # Here, since most commands do not need what these import.
     from attnlib import models
 
+    if options.list_words:
+        print("\n".join(models.load_translator().words.source_words))
+        return
     if options.model is not None and options.show_attention:
         raise ValueError("--show-attention does not go with --model")
     use_threads(options)

@@ -304,6 +304,8 @@ def read_translator(file: SafetensorsFile, *, dtype: DTypeLike = "float32") -> T
     ValueError
         If `dtype` is not known, or tensors do not fit the metadata.
     """
+    if "translator" not in file.metadata:
+        raise ValueError(f"{file.path}: the metadata have no entry called translator")
     fields = Fields(file.path, json.loads(file.metadata["translator"]))
     tokenizer = WordTokenizer(fields.get("source"), fields.get("target"))
     model = TranslatorModel(

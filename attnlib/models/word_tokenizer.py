@@ -104,12 +104,17 @@ class WordTokenizer(TextTokenizer):
         if unknown:
             raise ValueError(
                 f"translate: {'; '.join(map(self._complaint, unknown))} "
-                f"(it knows {len(self.source) - len(SPECIAL)} words)"
+                f"(it knows {len(self.source_words)} words; attnlib translate --list-words shows them)"
             )
         return [self._numbers[word] for word in words] + [self.end_id] * special
 
+    @property
+    def source_words(self) -> tuple[str, ...]:
+        """The source vocabulary without the special tokens: words, elided words, marks."""
+        return self.source[len(SPECIAL) :]
+
     def _complaint(self, word: str) -> str:
-        near = get_close_matches(word, self.source[len(SPECIAL) :], n=3, cutoff=0.7)
+        near = get_close_matches(word, self.source_words, n=3, cutoff=0.7)
         return f"the model does not know {word!r}" + (f", but {', '.join(near)}" if near else "")
 
     def encode_sentences(self, text: str) -> list[list[int]]:

@@ -197,7 +197,7 @@ def test_unknown_words(translator: models.Translator, text: str, message: str) -
     with pytest.raises(ValueError, match=message) as info:
         translator.translate(text)
     assert str(info.value).startswith("translate: ")
-    assert f"{len(translator.words.source) - 3} words" in str(info.value)
+    assert f"{len(translator.words.source_words)} words" in str(info.value)
 
 
 def test_a_sentence_that_is_too_long(translator: models.Translator) -> None:
@@ -243,3 +243,6 @@ def test_a_file_that_does_not_fit_its_sizes(tmp_path: Path) -> None:
         safetensors.save_file(tensors, path, metadata={"translator": json.dumps({**fields, **change})})
         with pytest.raises(ValueError, match=message):
             read_translator(SafetensorsFile(path))
+    safetensors.save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"changed.safetensors: the metadata have no entry"):
+        read_translator(SafetensorsFile(path))
