@@ -64,6 +64,13 @@ _COMMANDS = (
         '"The animal didn\'t cross the street because it was too tired"',
     ),
     _Command(
+        "translate",
+        help="translate French into English",
+        description="Translate simple sentences from French into English with a small Transformer that comes "
+        "with attnlib, or any text with a translation model of your own.",
+        example='attnlib translate --show-attention "je suis étudiant"',
+    ),
+    _Command(
         "info",
         help="show versions, instruction sets and threads",
         description="Show versions, the instruction sets built and usable, and threads. The environment "
@@ -74,7 +81,8 @@ _COMMANDS = (
         "demo",
         help="run the operations beside plain NumPy",
         description="Run the operations and an encoder layer on arrays made up here, beside plain NumPy, and "
-        "show errors, times and the speed-up. Nothing is downloaded.",
+        "show errors, times and the speed-up; then translate two sentences and draw the attention between "
+        "their words. Nothing is downloaded.",
         example="attnlib demo --threads 1",
     ),
     _Command(

@@ -1,4 +1,4 @@
-"""``attnlib demo``: the operations beside plain NumPy, on arrays made up here.
+"""``attnlib demo``: the operations beside plain NumPy, on arrays made up here, and a translation.
 
 Each case is computed three times: by attnlib, by plain NumPy in float32 as one would write it, and by the
 same NumPy code in float64, against which both are judged.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 import attnlib
 from attnlib import nn
+from attnlib.commands.translate_drawing import draw_attention
+from attnlib.models.translator import load_translator
 
 __all__ = ["run"]
 
@@ -29,6 +32,8 @@ _BLOCK = 0.12
 _BLOCKS = 3
 # Worker threads of BLAS and OpenMP spin for a while after their work and would slow down whoever comes next.
 _REST = 0.05
+
+_SENTENCES = ("je suis étudiant", "je ne vois pas la maison rouge de marie")
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def run(*, as_json: bool = False) -> None:
     """Run all cases and print the table, or one JSON object."""
     if as_json:
         rows = [asdict(_result(case)) for case in cases(np.random.default_rng(0))]
-        print(json.dumps({"config": attnlib.show_config(mode="dicts"), "results": rows}))
+        config = attnlib.show_config(mode="dicts")
+        print(json.dumps({"config": config, "results": rows, "translations": _translations()}))
         return
     print(
         f"attnlib {attnlib.__version__}: rung {attnlib.isa()}, threads {attnlib.get_num_threads()}, float32; "
@@ -78,6 +84,34 @@ def run(*, as_json: bool = False) -> None:
         )
     print()
     print("Errors are against float64, relative to the largest result. Times are medians, warm.")
+    print()
+    _print_translations()
+
+
+def _print_translations() -> None:
+    """Show the translations, and where each of their words looked."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print("A Transformer that comes with attnlib, from French to English. Below each translation is its")
+    print("cross-attention: for each word that was written (rows), the words that it looked at (columns).")
+    for found in _translations():
+        print()
+        line = f"{found['french']}: {found['english']} ({found['seconds'] * 1e3:.0f} ms)"
+        print(line.encode(encoding, "replace").decode(encoding))
+        print(draw_attention(found["source"], found["target"], found["weights"], encoding=encoding))
+
+
+def _translations() -> list[dict[str, Any]]:
+    translator = load_translator()
+    found = []
+    for french in _SENTENCES:
+        translator.translate(french)  # warms up
+        start = time.perf_counter()
+        english = translator.translate(french)
+        seconds = time.perf_counter() - start
+        alignment = translator.align(french)
+        words = {"source": alignment.source, "target": alignment.target, "weights": alignment.mean.tolist()}
+        found.append({"french": french, "english": english, "seconds": seconds, **words})
+    return found
 
 
 def _result(case: Case) -> Result:

@@ -269,6 +269,7 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
         (line,) = (line for line in out.splitlines() if line.startswith(case.name + " "))
         error = float(line.split()[-4])
         assert error < 5e-6, line
+    assert "je suis étudiant: i am a student (" in out
 
 
 @pytest.mark.usefixtures("quick_demo")
@@ -279,6 +280,7 @@ def test_demo_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["operation"] for row in found["results"]] == [
         case.name for case in demo.cases(np.random.default_rng(0))
     ]
+    assert found["translations"][0]["english"] == "i am a student"
     for row in found["results"]:
         assert row["attnlib_error"] < 5e-6, row
         assert row["attnlib_seconds"] > 0 < row["numpy_seconds"]

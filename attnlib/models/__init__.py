@@ -1,6 +1,7 @@
 """Models from their checkpoints: sentence encoders, language models, encoder-decoders and speech, by `load`.
 
-It needs the extra ``models``: ``pip install "attnlib[models]"``.
+It needs the extra ``models``: ``pip install "attnlib[models]"``. Only `load_translator`, whose model comes
+with attnlib, does without.
 """
 
 from attnlib.models.conversation import Conversation
@@ -11,8 +12,10 @@ from attnlib.models.sentence_encoder import SentenceEncoder
 from attnlib.models.speech_model import SpeechModel
 from attnlib.models.text_generator import Generation
 from attnlib.models.text_to_text import TextToTextModel
+from attnlib.models.translator import Alignment, Translator, load_translator
 
 __all__ = [
+    "Alignment",
     "Conversation",
     "Generation",
     "LanguageModel",
@@ -21,6 +24,8 @@ __all__ = [
     "SpeechModel",
     "TextToTextModel",
     "Transcription",
+    "Translator",
     "load",
     "load_sentence_encoder",
+    "load_translator",
 ]

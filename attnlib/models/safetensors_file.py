@@ -35,6 +35,14 @@ class SafetensorsFile:
     ----------
     path
         The file.
+    checked
+        Whether to have the library safetensors check it first. Default True; a file that comes with attnlib
+        needs no check, and where it is read the library may not be installed.
+
+    Attributes
+    ----------
+    metadata
+        Texts that stand beside the tensors.
 
     Raises
     ------
@@ -42,22 +50,23 @@ class SafetensorsFile:
         If there is no such file, or it is truncated or inconsistent. The message begins with its path.
     """
 
-    def __init__(self, path: Path) -> None:
-        safetensors = require("safetensors")
+    def __init__(self, path: Path, *, checked: bool = True) -> None:
         self.path = path
+        safetensors = require("safetensors") if checked else None
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
-        try:
-            # The library checks the header against the file: sizes, offsets, overlaps, gaps.
-            with safetensors.safe_open(os.fspath(path), framework="np"):
-                pass
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: not a valid safetensors file: {error}") from None
+        if safetensors is not None:
+            try:
+                # The library checks the header against the file: sizes, offsets, overlaps, gaps.
+                with safetensors.safe_open(os.fspath(path), framework="np"):
+                    pass
+            except safetensors.SafetensorError as error:
+                raise ValueError(f"{path}: not a valid safetensors file: {error}") from None
         # It gives out only copies, though, so the offsets are read again here, and the file is mapped.
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(header_size))
-        header.pop("__metadata__", None)
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self._entries = {name: entry for name, entry in header.items() if entry["dtype"] in _DTYPES}
         self._other = {
             name: str(entry["dtype"]) for name, entry in header.items() if name not in self._entries
