@@ -329,3 +329,24 @@ def merge_attention(outs: Sequence[ArrayLike], lses: Sequence[ArrayLike]) -> tup
     # A part without keys has weight zero, and what its output holds does not count.
     parts = np.where(share[..., None] == 0.0, 0.0, out) * share[..., None]
     return np.sum(parts, axis=0) / total[..., None], np.where(empty, -np.inf, np.log(total) + finite)
+
+
+def lstm_steps(
+    projected: ArrayLike,
+    weight: ArrayLike,
+    hidden: ArrayLike,
+    cell: ArrayLike,
+    output: ArrayLike | None = None,
+    backwards: bool = False,
+) -> tuple[Float, Float]:
+    """Hidden states (B, S, H) of an LSTM and its last cell; `projected` is what inputs add to the gates."""
+    projected, weight, hidden, cell = map(float64, (projected, weight, hidden, cell))
+    out = np.empty((*projected.shape[:2], hidden.shape[1]))
+    for step in range(projected.shape[1])[:: -1 if backwards else 1]:
+        taken, kept, new, shown = np.split(projected[:, step] + hidden @ weight.T, 4, axis=-1)
+        cell = sigmoid(kept) * cell + sigmoid(taken) * np.tanh(new)
+        hidden = sigmoid(shown) * np.tanh(cell)
+        if output is not None:
+            hidden = hidden @ float64(output).T
+        out[:, step] = hidden
+    return out, cell

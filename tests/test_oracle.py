@@ -53,6 +53,26 @@ def test_against_torch(rng: np.random.Generator) -> None:
         assert np.allclose(ours, other.numpy(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_lstm_against_torch(backwards: bool, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for size in (None, 3):
+        layer = torch.nn.LSTM(6, 5, batch_first=True, proj_size=size or 0).double()
+        state = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
+        x, h, c = (rng.standard_normal(shape) for shape in ((2, 7, 6), (2, size or 5), (2, 5)))
+        flipped = np.ascontiguousarray(x[:, ::-1] if backwards else x)
+        with torch.inference_mode():
+            found, (_, cell) = layer(
+                torch.from_numpy(flipped), (torch.from_numpy(h[None]), torch.from_numpy(c[None]))
+            )
+        projected = x @ state["weight_ih_l0"].T + state["bias_ih_l0"] + state["bias_hh_l0"]
+        out, last = oracle.lstm_steps(
+            projected, state["weight_hh_l0"], h, c, state.get("weight_hr_l0"), backwards
+        )
+        assert np.allclose(out[:, ::-1] if backwards else out, found.numpy(), rtol=1e-12, atol=1e-12)
+        assert np.allclose(last, cell.numpy()[0], rtol=1e-12, atol=1e-12)
+
+
 def test_rotary_turns_by_the_angle() -> None:
     """A pair (1, 0) at position p becomes (cos p, sin p); interleaved pairs are neighbours."""
     cos, sin = oracle.rotary_tables(5, 2)

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.models.config import Fields, JsonFile
 from attnlib.models.extras import require
+from attnlib.models.sentencepiece_bpe import sentencepiece_bpe
 from attnlib.models.text_stream import TextStream
 from attnlib.models.token_pieces import token_pieces
 
@@ -195,25 +196,14 @@ def end_ids(folder: Path, config: Fields) -> tuple[int, ...]:
 
 
 def gguf_tokenizer(fields: Fields) -> TextTokenizer:
-    """Build the byte-level BPE tokenizer that stands in the header of a GGUF file."""
+    """Build the tokenizer that stands in the header of a GGUF file: byte-level BPE or SentencePiece's."""
     tokenizers = require("tokenizers")
-    fields.choice("tokenizer.ggml.model", {"gpt2": None})
-    split = fields.choice("tokenizer.ggml.pre", _SPLITS, default="default")
-    tokens, merges = _texts(fields, "tokenizer.ggml.tokens"), _texts(fields, "tokenizer.ggml.merges")
+    byte_level = fields.choice("tokenizer.ggml.model", {"gpt2": True, "llama": False})
+    tokens = _texts(fields, "tokenizer.ggml.tokens")
     kinds = fields.get("tokenizer.ggml.token_type", [1] * len(tokens))
     if not isinstance(kinds, list) or len(kinds) != len(tokens):
         raise fields.error("tokenizer.ggml.token_type", f"must hold {len(tokens)} integers")
-    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    try:
-        model = tokenizers.models.BPE(
-            vocabulary, pairs, ignore_merges=fields.get("tokenizer.ggml.pre", "default") == "llama-bpe"
-        )
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{fields.path}: tokenizer.ggml.merges do not fit the tokens: {error}") from None
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = _pre_tokenizer(tokenizers, fields, split)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer = _byte_level_bpe(fields, tokens) if byte_level else sentencepiece_bpe(fields, tokens, kinds)
     for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
         tokenizer.add_tokens(
             [
@@ -227,7 +217,7 @@ def gguf_tokenizer(fields: Fields) -> TextTokenizer:
         if f"tokenizer.ggml.{name}_token_id" in fields:
             number = fields.integer(f"tokenizer.ggml.{name}_token_id", 0, len(tokens) - 1)
             names[name] = number, tokens[number]
-    if "bos" in names and fields.boolean("tokenizer.ggml.add_bos_token", False):
+    if "bos" in names and fields.boolean("tokenizer.ggml.add_bos_token", not byte_level):
         token = names["bos"][1]
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
             single=[token, "$A"], special_tokens=[(token, names["bos"][0])]
@@ -241,6 +231,23 @@ def gguf_tokenizer(fields: Fields) -> TextTokenizer:
         chat_template=template,
         special={f"{name}_token": token for name, (_, token) in names.items()},
     )
+
+
+def _byte_level_bpe(fields: Fields, tokens: list[str]) -> Any:
+    tokenizers = require("tokenizers")
+    split = fields.choice("tokenizer.ggml.pre", _SPLITS, default="default")
+    pairs = [tuple(merge.split(" ", 1)) for merge in _texts(fields, "tokenizer.ggml.merges")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    try:
+        model = tokenizers.models.BPE(
+            vocabulary, pairs, ignore_merges=fields.get("tokenizer.ggml.pre", "default") == "llama-bpe"
+        )
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{fields.path}: tokenizer.ggml.merges do not fit the tokens: {error}") from None
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = _pre_tokenizer(tokenizers, fields, split)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
 
 
 def _pre_tokenizer(tokenizers: Any, fields: Fields, split: str | None) -> Any:

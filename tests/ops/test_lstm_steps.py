@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import oracle
 import pytest
 from arrays import epsilon
 from numpy.typing import NDArray
@@ -14,25 +15,6 @@ import attnlib as al
 from attnlib.functional import lstm_steps
 
 Array = NDArray[Any]
-
-
-def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
-
-
-def oracle(
-    projected: Array, weight: Array, hidden: Array, cell: Array, output: Array | None, backwards: bool
-) -> tuple[Array, Array]:
-    projected, weight, hidden, cell = (a.astype(np.float64) for a in (projected, weight, hidden, cell))
-    out = np.empty((*projected.shape[:2], hidden.shape[1]))
-    for step in range(projected.shape[1])[:: -1 if backwards else 1]:
-        i, f, g, o = np.split(projected[:, step] + hidden @ weight.T, 4, axis=-1)
-        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
-        hidden = sigmoid(o) * np.tanh(cell)
-        if output is not None:
-            hidden = hidden @ output.astype(np.float64).T
-        out[:, step] = hidden
-    return out, cell
 
 
 @pytest.mark.parametrize("units", [1, 7, 15, 16, 17, 33])
@@ -59,7 +41,7 @@ def test_formula(
         output_weight=None if output is None else al.pack_weight(output),
         backwards=backwards,
     )
-    exact, exact_cell = oracle(projected, weight, hidden, cell, output, backwards)
+    exact, exact_cell = oracle.lstm_steps(projected, weight, hidden, cell, output, backwards)
     assert np.array_equal(cell, given)
     # Each step adds at most some 16 roundings of sums of about |projected| and passes on what came before.
     bound = 64 * epsilon(dtype) * max(1.0, float(np.abs(projected).max()))

@@ -70,6 +70,19 @@ class Attnlib(Engine):
         rows = self.own(x, precision)
         return [Call("nn.TransformerEncoderLayer", lambda: layer(rows), self.array)]
 
+    def lstm(self, precision: str, x: Array, state: dict[str, Array]) -> list[Call]:
+        units, inputs = state["weight_hh_l0"].shape[1], x.shape[-1]
+        layer = nn.LSTM(inputs, units)
+        layer.load_state_dict(state)
+        return [Call("nn.LSTM", lambda: layer(x)[0])]
+
+    def speech_front_end(self, precision: str, x: Array, state: dict[str, Array]) -> list[Call]:
+        size, mels, _ = state["conv1.weight"].shape
+        first, second = nn.Conv1d(mels, size, 3, padding=1), nn.Conv1d(size, size, 3, stride=2, padding=1)
+        for name, layer in (("conv1", first), ("conv2", second)):
+            layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
+        return [Call("nn.Conv1d", lambda: al.gelu(second(al.gelu(first(x)))))]
+
     def model(self, precision: str, folder: Path, ids: Array) -> list[Call]:
         encoder = models.load_sentence_encoder(folder, dtype=precision)
         tokens = ids.astype(np.intp).reshape(-1)

@@ -40,9 +40,14 @@ class NumPy(Engine):
             "swiglu": lambda gate, up: np.multiply(up, silu := _silu(gate), out=silu),
             **_ACTIVATIONS,
             "linear": _linear,
+            "lstm": _lstm,
         }
         if erf is not None:
-            self.simple |= {"gelu": _gelu, "encoder_layer": _encoder_layer}
+            self.simple |= {
+                "gelu": _gelu,
+                "encoder_layer": _encoder_layer,
+                "speech_front_end": _speech_front_end,
+            }
 
     @property
     def version(self) -> str:
@@ -176,6 +181,32 @@ def _encoder_layer(x: Array, state: dict[str, Array], heads: int) -> Array:
     result = _linear(inner, state["linear2.weight"], state["linear2.bias"])
     result += hidden
     return _layer_norm(result, state["norm2.weight"], state["norm2.bias"])
+
+
+def _lstm(x: Array, state: dict[str, Array]) -> Array:
+    projected = _linear(x, state["weight_ih_l0"], state["bias_ih_l0"] + state["bias_hh_l0"])
+    weight = np.ascontiguousarray(state["weight_hh_l0"].T)
+    result = np.empty((*x.shape[:2], len(weight)), np.float32)
+    hidden, cell = np.zeros_like(result[:, 0]), np.zeros_like(result[:, 0])
+    for step in range(x.shape[1]):
+        gates = hidden @ weight
+        gates += projected[:, step]
+        taken, kept, new, shown = np.split(gates, 4, axis=-1)
+        cell *= _sigmoid(kept)
+        cell += _sigmoid(taken) * np.tanh(new)
+        hidden = _sigmoid(shown) * np.tanh(cell)
+        result[:, step] = hidden
+    return result
+
+
+def _speech_front_end(x: Array, state: dict[str, Array]) -> Array:
+    for name, stride in (("conv1", 1), ("conv2", 2)):
+        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=2)[:, :, ::stride]
+        rows = frames.swapaxes(1, 2).reshape(len(x), -1, weight[0].size)
+        x = _gelu(_linear(rows, weight.reshape(len(weight), -1), bias)).swapaxes(1, 2)
+    return x
 
 
 ENGINE = NumPy

@@ -203,6 +203,40 @@ class PyTorch(Engine):
             Call(f"{name}, plain path, network packed by oneDNN", lambda: run(packed, False), self.array),
         ]
 
+    def lstm(self, precision: str, x: Array, state: dict[str, Array]) -> list[Call]:
+        """With batches first, and with steps first, as its kernels have them."""
+        if precision != "float32":
+            return []
+        calls = []
+        for batch_first in (True, False):
+            layer = torch.nn.LSTM(x.shape[-1], state["weight_hh_l0"].shape[1], batch_first=batch_first)
+            layer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+            layer.eval()
+            tensor = torch.from_numpy(x if batch_first else np.ascontiguousarray(x.swapaxes(0, 1)))
+            calls.append(
+                Call(
+                    f"nn.LSTM, {'batches' if batch_first else 'steps'} first",
+                    partial(lambda f, t: f(t)[0], layer, tensor),
+                    self.array if batch_first else lambda found: self.array(found.transpose(0, 1)),
+                )
+            )
+        return calls
+
+    def speech_front_end(self, precision: str, x: Array, state: dict[str, Array]) -> list[Call]:
+        if precision != "float32":
+            return []
+        size, mels, _ = state["conv1.weight"].shape
+        layers = torch.nn.Module()
+        layers.conv1 = torch.nn.Conv1d(mels, size, 3, padding=1)
+        layers.conv2 = torch.nn.Conv1d(size, size, 3, stride=2, padding=1)
+        layers.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+        tensor = torch.from_numpy(x)
+
+        def run() -> Tensor:
+            return functional.gelu(layers.conv2(functional.gelu(layers.conv1(tensor))))
+
+        return [Call("nn.Conv1d", run, self.array)]
+
     def model(self, precision: str, folder: Path, ids: Array) -> list[Call]:
         """By transformers; its linear layers also packed by oneDNN, or quantised."""
         tokens = torch.from_numpy(ids)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from attnlib.benchmark.workload import Workload
 from attnlib.benchmark.workloads.attention import ATTENTION, CURVES, DECODING, EXTRAS
+from attnlib.benchmark.workloads.before_attention import CONVOLUTION, RECURRENT
 from attnlib.benchmark.workloads.encoders import ENCODER, ENCODING, MODEL
 from attnlib.benchmark.workloads.products import LINEAR, MATMUL
 from attnlib.benchmark.workloads.rows import MORE_ROWS, ROWS
@@ -23,9 +24,10 @@ TABLE: list[Workload] = [
     *ENCODER,
     *MODEL,
     *ENCODING,
+    *RECURRENT,
     *CURVES,
 ]
-EVERYTHING: list[Workload] = [*TABLE, *EXTRAS, *MORE_ROWS]
+EVERYTHING: list[Workload] = [*TABLE, *EXTRAS, *MORE_ROWS, *CONVOLUTION]
 
 # The least that the ratio to the best peer may be on any workload of the table, and in the geometric mean
 # over all of it (None) and over a family.
