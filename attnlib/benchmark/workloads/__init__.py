@@ -10,6 +10,7 @@ from attnlib.benchmark.workloads.attention import ATTENTION, CURVES, DECODING, E
 from attnlib.benchmark.workloads.encoders import ENCODER, ENCODING, MODEL
 from attnlib.benchmark.workloads.products import LINEAR, MATMUL
 from attnlib.benchmark.workloads.rows import MORE_ROWS, ROWS
+from attnlib.benchmark.workloads.speech import SPEECH
 
 __all__ = ["EVERYTHING", "GEOMETRIC_MEANS", "LEAST_RATIO", "TABLE", "chosen"]
 
@@ -23,6 +24,7 @@ TABLE: list[Workload] = [
     *ENCODER,
     *MODEL,
     *ENCODING,
+    *SPEECH,
     *CURVES,
 ]
 EVERYTHING: list[Workload] = [*TABLE, *EXTRAS, *MORE_ROWS]
