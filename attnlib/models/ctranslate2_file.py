@@ -97,10 +97,10 @@ class CTranslate2File:
             self._entries[name] = entry
         for _ in range(cursor.count("aliases", _LEAST_ALIAS)):
             alias, name = cursor.text(), cursor.text()
-            entry = self._entries.get(name)
-            if entry is None or self._entries.get(alias, entry) is not entry:
+            target = self._entries.get(name)
+            if target is None or self._entries.get(alias, target) is not target:
                 raise ValueError(f"{path}: alias {alias} of {name} makes no sense")
-            self._entries[alias] = entry
+            self._entries[alias] = target
             # The scale of quantised weights goes with them, and has no alias of its own.
             if (scale := self._entries.get(f"{name}_scale")) is not None:
                 self._entries.setdefault(f"{alias}_scale", scale)
