@@ -113,6 +113,17 @@ def test_a_file_is_what_is_in_it(model: models.SpeechModel, tmp_path: Path) -> N
     assert slow.duration == 2.5
 
 
+def test_beams(model: models.SpeechModel) -> None:
+    """What they find is at least as probable, for each token, as what is likeliest token by token."""
+    plain = model.transcribe(SOUND[:6400], temperature=0, language="en")
+    beams = model.transcribe(SOUND[:6400], temperature=0, language="en", num_beams=4)
+    assert beams.segments[0].logprob >= plain.segments[0].logprob
+    # Drawing has no beams.
+    options: dict[str, Any] = {"temperature": 0.5, "language": "en"}
+    wanted = model.transcribe(SOUND[:6400], **options)
+    assert model.transcribe(SOUND[:6400], num_beams=4, **options) == wanted
+
+
 def test_languages(model: models.SpeechModel) -> None:
     chances = model.detect_language(SOUND)
     assert set(chances) == {"de", "en", "fr"} == set(model.languages)
@@ -169,6 +180,7 @@ def test_bad_sound(audio: Any, kind: type[Exception], problem: str, model: model
         ({"rate": 10}, "rate must be from 1000"),
         ({"temperature": ()}, "temperature must be a number or some"),
         ({"temperature": -1}, "temperature must be at least 0"),
+        ({"num_beams": 0}, "num_beams must be at least 1, got 0"),
     ],
 )
 def test_bad_options(options: dict[str, Any], problem: str, model: models.SpeechModel) -> None:
