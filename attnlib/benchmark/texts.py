@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnlib.models.extras import require
 
-__all__ = ["model_folder", "sentences", "token_rows", "use_model"]
+__all__ = ["model_folder", "models_folder", "sentences", "token_rows", "use_model"]
 
 _VARIABLE = "ATTNLIB_TEST_MODELS"
 _MODEL = "all-MiniLM-L6-v2"
@@ -27,6 +27,12 @@ def use_model(folder: Path) -> None:
     os.environ[_VARIABLE] = str(folder.resolve())
 
 
+def models_folder() -> Path:
+    """Return where models are: what ``ATTNLIB_TEST_MODELS`` names, or the cache of the tests."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"
+    return Path(os.environ.get(_VARIABLE) or default)
+
+
 def model_folder() -> Path:
     """Find the sentence encoder.
 
@@ -38,8 +44,7 @@ def model_folder() -> Path:
     FileNotFoundError
         If it is not there.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnlib-test-models"
-    cache = Path(os.environ.get(_VARIABLE) or default)
+    cache = models_folder()
     for folder in (cache, cache / _MODEL):
         if (folder / "config.json").is_file():
             return folder

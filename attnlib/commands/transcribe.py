@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from attnlib.commands.arguments import add_threads, use_threads
+from attnlib.commands.arguments import add_threads, positive, use_threads
 
 if TYPE_CHECKING:
     from attnlib.models import Transcription
@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="transcribe",
         help="translate writes English (default: transcribe)",
     )
+    parser.add_argument(
+        "--num-beams",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="beams of the search; 1 takes the likeliest token each time (default: 1)",
+    )
     parser.add_argument("--prompt", metavar="TEXT", help="words and names that may occur")
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
@@ -70,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
             language=options.language,
             task=options.task,
             timestamps=options.timestamps or options.json,
+            num_beams=options.num_beams,
             prompt=options.prompt,
         )
         if options.json:

@@ -97,9 +97,13 @@ class CTranslate2File:
             self._entries[name] = entry
         for _ in range(cursor.count("aliases", _LEAST_ALIAS)):
             alias, name = cursor.text(), cursor.text()
-            if name not in self._entries or alias in self._entries:
+            target = self._entries.get(name)
+            if target is None or self._entries.get(alias, target) is not target:
                 raise ValueError(f"{path}: alias {alias} of {name} makes no sense")
-            self._entries[alias] = self._entries[name]
+            self._entries[alias] = target
+            # The scale of quantised weights goes with them, and has no alias of its own.
+            if (scale := self._entries.get(f"{name}_scale")) is not None:
+                self._entries.setdefault(f"{alias}_scale", scale)
         for name, entry in self._entries.items():
             self._check_scale(name, entry)
 

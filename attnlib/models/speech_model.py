@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
 from attnlib.models.audio import SAMPLE_RATE, LogMel, check_audio, read_audio, resample
+from attnlib.models.beam_search import beam_search
 from attnlib.models.generation import Step, decode
 from attnlib.models.sampling import Sampling, log_probability, log_softmax64
 from attnlib.models.segments import Segment, Transcription, cut
@@ -32,6 +33,15 @@ _MOST_SILENCE = 0.6
 _HOTTEST_EXAMPLE = 0.5
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How tokens are chosen."""
+
+    sampling: Sampling
+    seed: int | None
+    num_beams: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,7 @@ class SpeechModel:
         task: str = "transcribe",
         timestamps: bool = False,
         temperature: float | Sequence[float] = TEMPERATURES,
+        num_beams: int = 1,
         seed: int | None = 0,
         prompt: str | None = None,
         condition_on_previous_text: bool = True,
@@ -127,6 +138,8 @@ class SpeechModel:
             0 takes the likeliest token each time. Of several, the first whose text neither repeats itself
             (compressed to less than 1 / 2.4) nor is too improbable (a mean log-probability below -1); else
             the last. Default: 0, 0.2, ... 1.
+        num_beams
+            More than 1: beam search in place of the likeliest token each time. Default 1; the paper takes 5.
         seed
             For drawing. Default 0; None draws differently each time.
         prompt
@@ -158,7 +171,9 @@ class SpeechModel:
         several = [temperature] if isinstance(temperature, (int, float)) else list(temperature)
         if not several:
             raise ValueError("transcribe: temperature must be a number or some, got none")
-        choices = [Sampling(temperature=value) for value in several]
+        if num_beams < 1:
+            raise ValueError(f"transcribe: num_beams must be at least 1, got {num_beams}")
+        choices = [_Choice(Sampling(temperature=value), seed, 1 if value else num_beams) for value in several]
         result = Transcription("", language or "", samples.size / SAMPLE_RATE)
         example = [] if prompt is None else self.tokenizer.encode(" " + prompt.strip(), special=False)
         with_times = timestamps or samples.size > self.window
@@ -172,7 +187,7 @@ class SpeechModel:
                 result.language = max(chances, key=lambda code: chances[code])
             start = [*before, *self.tokens.prompt(result.language, task, with_times)]
             silence = math.exp(log_probability(logits, self.tokens.no_speech))
-            written = self._write(past, start, with_times, choices, seed, silence)
+            written = self._write(past, start, with_times, choices, silence)
             pieces, places = cut(written.tokens, self.tokens.first_timestamp)
             if not (written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB):
                 found = self._segments(written, pieces, begin / SAMPLE_RATE, result.duration)
@@ -224,38 +239,57 @@ class SpeechModel:
         past: nn.DecoderPast,
         start: list[int],
         timestamps: bool,
-        choices: Sequence[Sampling],
-        seed: int | None,
+        choices: Sequence[_Choice],
         silence: float,
     ) -> _Written:
         """Decode one window, at higher temperatures if the text is no good."""
         rules = TranscriptRules(self.tokens, len(start), timestamps)
-        for sampling in choices:
-            steps: list[Step] = []
-
-            def finished(step: Step, steps: list[Step] = steps) -> bool:
-                steps.append(step)
-                return step.token == self.tokens.end
-
-            for _ in decode(
-                self.network,
-                [start],
-                past=past.fork(1)[0],
-                max_new_tokens=self.network.context_length // 2,
-                sampling=sampling,
-                seed=seed,
-                logits_callback=rules,
-                finished=finished,
-            ):
-                pass
-            tokens = [step.token for step in steps if step.token != self.tokens.end]
-            logprob = sum(step.logprob for step in steps) / len(steps)
-            written = _Written(tokens, logprob, silence, sampling.temperature)
+        for choice in choices:
+            found, logprob = self._decode(past.fork(1)[0], start, choice, rules)
+            tokens = [token for token in found if token != self.tokens.end]
+            written = _Written(tokens, logprob, silence, choice.sampling.temperature)
             silent = silence > _MOST_SILENCE and logprob < _LEAST_LOGPROB
             repeated = _compression(self._text(tokens)) > _MOST_COMPRESSION
             if silent or (logprob >= _LEAST_LOGPROB and not repeated):
                 break
         return written
+
+    def _decode(
+        self, past: nn.DecoderPast, start: list[int], choice: _Choice, rules: TranscriptRules
+    ) -> tuple[list[int], float]:
+        """Write tokens after `start`; return them, with the last, and their mean log-probability."""
+        most = self.network.context_length // 2
+        if choice.num_beams > 1:
+            return beam_search(
+                self.network,
+                start,
+                past=past,
+                num_beams=choice.num_beams,
+                max_new_tokens=most,
+                length_penalty=1.0,
+                end_ids=(self.tokens.end,),
+                sampling=choice.sampling,
+                logits_callback=rules,
+                renormalize=True,
+            )
+        steps: list[Step] = []
+
+        def finished(step: Step) -> bool:
+            steps.append(step)
+            return step.token == self.tokens.end
+
+        for _ in decode(
+            self.network,
+            [start],
+            past=past,
+            max_new_tokens=most,
+            sampling=choice.sampling,
+            seed=choice.seed,
+            logits_callback=rules,
+            finished=finished,
+        ):
+            pass
+        return [step.token for step in steps], sum(step.logprob for step in steps) / len(steps)
 
     def _segments(
         self, written: _Written, pieces: list[list[int]], offset: float, duration: float

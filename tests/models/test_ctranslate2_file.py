@@ -69,6 +69,18 @@ def test_integers_with_scales(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.rows(f"{name}/weight", rows), exact[rows])
 
 
+def test_aliases_of_scaled_integers(tmp_path: Path) -> None:
+    """The scale goes with the weight, whether it has an alias of its own or not."""
+    wanted = _open(tmp_path).tensor("bytes/weight")
+    for aliases in (
+        {"tied/weight": "bytes/weight"},
+        {"tied/weight": "bytes/weight", "tied/weight_scale": "bytes/weight_scale"},
+        {"tied/weight_scale": "bytes/weight_scale", "tied/weight": "bytes/weight"},
+    ):
+        file = _open(tmp_path, pack_variables(VARIABLES, aliases))
+        np.testing.assert_array_equal(file.tensor("tied/weight"), wanted)
+
+
 def test_every_cut_is_an_error(tmp_path: Path) -> None:
     for size in range(len(DATA)):
         with pytest.raises(ValueError, match=r"model\.bin: (cut off|not a model|it says)"):

@@ -65,3 +65,5 @@ def test_rates_out_of_range(rate: int) -> None:
         resample(np.ones(5, np.float32), rate, 16000)
     with pytest.raises(ValueError, match=f"resample: new_rate .* got {rate}"):
         resample(np.ones(5, np.float32), 16000, rate)
+    with pytest.raises(TypeError, match="rate must be an integer, got float"):
+        resample(np.ones(5, np.float32), rate + 0.5, 16000)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import numpy as np
 import attnlib as al
 from attnlib import models, nn
 from attnlib.benchmark.engines.engine import Array, Call, Engine
+from attnlib.benchmark.sounds import bits
 
 __all__ = ["ENGINE"]
 
@@ -98,6 +99,24 @@ class Attnlib(Engine):
     def encode(self, precision: str, folder: Path, texts: list[str]) -> list[Call]:
         encoder = models.load_sentence_encoder(folder, dtype=precision)
         return [Call("encode", lambda: encoder.encode(texts))]
+
+    def speech_encoder(self, precision: str, folder: Path, features: Array) -> list[Call]:
+        network = _speech_model(folder, precision).network
+        return [Call("WhisperModel.encode", lambda: network.encode(features), self.array)]
+
+    def transcription(self, precision: str, folder: Path, sound: Array) -> list[Call]:
+        model = _speech_model(folder, precision)
+
+        def tokens(result: models.Transcription) -> Array:
+            return bits([token for segment in result.segments for token in segment.tokens])
+
+        return [Call("SpeechModel.transcribe", lambda: model.transcribe(sound, temperature=0), tokens)]
+
+
+def _speech_model(folder: Path, precision: str) -> models.SpeechModel:
+    model = models.load(folder, dtype=precision)
+    assert isinstance(model, models.SpeechModel)
+    return model
 
 
 ENGINE = Attnlib

@@ -1,4 +1,4 @@
-"""CTranslate2: of the workloads it has the encoder of a BERT model, in float32 and int8.
+"""CTranslate2: of the workloads it has the encoder of a BERT model and Whisper, in float32 and int8.
 
 Its operators cannot be called by themselves from Python. It has bfloat16 on CPUs with AMX alone.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import ctranslate2
 import numpy as np
 
+from attnlib import models
 from attnlib.benchmark.engines.engine import Array, Call, Engine
+from attnlib.benchmark.sounds import bits
 
 __all__ = ["ENGINE"]
 
@@ -53,6 +55,41 @@ class CTranslate2(Engine):
             return result
 
         return [Call(f"Encoder, {compute_type}", lambda: encoder.forward_batch(tokens), vectors)]
+
+    def speech_encoder(self, precision: str, folder: Path, features: Array) -> list[Call]:
+        """What the encoder makes of features."""
+        model = self._whisper(precision, folder)
+        view = ctranslate2.StorageView.from_array(features)
+        return [] if model is None else [Call("Whisper.encode", lambda: model.encode(view, to_cpu=True))]
+
+    def transcription(self, precision: str, folder: Path, sound: Array) -> list[Call]:
+        """Greedily, with the features of attnlib, since it makes none itself."""
+        model = self._whisper(precision, folder)
+        if model is None:
+            return []
+        speaker = models.load(folder)
+        assert isinstance(speaker, models.SpeechModel)
+        start = speaker.tokens.prompt("en", "transcribe", False)
+
+        def transcribe() -> Any:
+            features = np.ascontiguousarray(speaker.features(sound)[None])
+            view = ctranslate2.StorageView.from_array(features)
+            return model.generate(view, [start], beam_size=1)[0].sequences_ids[0]
+
+        return [Call("Whisper.generate, features of attnlib", transcribe, bits)]
+
+    def _whisper(self, precision: str, folder: Path) -> Any:
+        """Load a Whisper model, or return None if there is no such precision."""
+        compute_type = _COMPUTE_TYPES.get(precision)
+        if compute_type not in ctranslate2.get_supported_compute_types("cpu"):
+            return None
+        return ctranslate2.models.Whisper(
+            str(folder),
+            device="cpu",
+            compute_type=compute_type,
+            intra_threads=self.threads,
+            inter_threads=1,
+        )
 
 
 @cache

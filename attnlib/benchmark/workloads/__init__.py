@@ -11,6 +11,7 @@ from attnlib.benchmark.workloads.before_attention import CONVOLUTION, RECURRENT
 from attnlib.benchmark.workloads.encoders import ENCODER, ENCODING, MODEL
 from attnlib.benchmark.workloads.products import LINEAR, MATMUL
 from attnlib.benchmark.workloads.rows import MORE_ROWS, ROWS
+from attnlib.benchmark.workloads.speech import SPEECH
 
 __all__ = ["EVERYTHING", "GEOMETRIC_MEANS", "LEAST_RATIO", "TABLE", "chosen"]
 
@@ -25,6 +26,7 @@ TABLE: list[Workload] = [
     *MODEL,
     *ENCODING,
     *RECURRENT,
+    *SPEECH,
     *CURVES,
 ]
 EVERYTHING: list[Workload] = [*TABLE, *EXTRAS, *MORE_ROWS, *CONVOLUTION]

@@ -42,8 +42,8 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
 
     Raises
     ------
-    ValueError
-        If a rate is outside its range.
+    TypeError, ValueError
+        If a rate is no integer or outside its range.
 
     Examples
     --------
@@ -53,6 +53,8 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     (16000,)
     """
     for name, value in (("rate", rate), ("new_rate", new_rate)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"resample: {name} must be an integer, got {type(value).__name__}")
         if not LOWEST_RATE <= value <= HIGHEST_RATE:
             raise ValueError(
                 f"resample: {name} must be from {LOWEST_RATE} to {HIGHEST_RATE} samples a second, got {value}"
