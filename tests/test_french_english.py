@@ -17,7 +17,7 @@ from french_english.sentences import draw, held_out, pairs
 from french_english.words import french_plural
 from processes import RunPython
 
-from attnlib.models.safetensors_file import SafetensorsFile
+from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.translator import load_translator, read_translator
 
 TOOLS = Path(train_translator.__file__).parent

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from french_english.sentences import Pair, held_out, pairs
 
 from attnlib import sinusoidal_encoding
-from attnlib.models.safetensors_file import SafetensorsFile
+from attnlib.models.files.safetensors_file import SafetensorsFile
+from attnlib.models.text.word_tokenizer import END, SPECIAL, START, split_words
 from attnlib.models.translator import read_translator
-from attnlib.models.word_tokenizer import END, SPECIAL, START, split_words
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

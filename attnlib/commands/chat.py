@@ -22,7 +22,7 @@ from attnlib.commands.text_arguments import (
 
 if TYPE_CHECKING:
     from attnlib.models import Conversation
-    from attnlib.models.generation_options import StreamOptions
+    from attnlib.models.generation.options import StreamOptions
 
 __all__ = ["add_arguments", "run"]
 

@@ -12,9 +12,9 @@ from attnlib.commands.arguments import add_threads, positive, use_threads
 
 if TYPE_CHECKING:
     from attnlib.models import LanguageModel
-    from attnlib.models.generation_options import StreamOptions
-    from attnlib.models.generation_stream import GenerationStream
-    from attnlib.models.text_tokenizer import TextTokenizer
+    from attnlib.models.generation.options import StreamOptions
+    from attnlib.models.generation.stream import GenerationStream
+    from attnlib.models.text.text_tokenizer import TextTokenizer
 
 __all__ = ["add_model", "add_sampling", "load_language_model", "sampling_options", "write"]
 

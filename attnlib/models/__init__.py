@@ -4,10 +4,10 @@ It needs the extra ``models``: ``pip install "attnlib[models]"``. Only `load_tra
 with attnlib, does without.
 """
 
+from attnlib.models.audio.segments import Segment, Transcription
 from attnlib.models.conversation import Conversation
 from attnlib.models.language_model import LanguageModel
 from attnlib.models.loading import load, load_sentence_encoder
-from attnlib.models.segments import Segment, Transcription
 from attnlib.models.sentence_encoder import SentenceEncoder
 from attnlib.models.speech_model import SpeechModel
 from attnlib.models.text_generator import Generation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnlib import nn
-from attnlib.models.generation_options import StreamOptions
-from attnlib.models.generation_stream import GenerationStream
+from attnlib.models.generation.options import StreamOptions
+from attnlib.models.generation.stream import GenerationStream
 from attnlib.models.language_model import LanguageModel
 
 if TYPE_CHECKING:

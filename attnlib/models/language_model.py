@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.models.decoder import Decoder
-from attnlib.models.generation import check_prompts
-from attnlib.models.generation_settings import GenerationSettings
+from attnlib.models.families.decoder import Decoder
+from attnlib.models.generation.decoding import check_prompts
+from attnlib.models.generation.settings import GenerationSettings
+from attnlib.models.text.text_tokenizer import TextTokenizer
 from attnlib.models.text_generator import TextGenerator
-from attnlib.models.text_tokenizer import TextTokenizer
 
 __all__ = ["LanguageModel"]
 

@@ -8,25 +8,25 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models import bert, distilbert, gpt2, llama, marian, mpnet, roberta, t5
-from attnlib.models.checkpoint import Checkpoint, open_safetensors
-from attnlib.models.config import JsonFile
-from attnlib.models.decoder import Decoder
-from attnlib.models.encoder_decoder import EncoderDecoder
-from attnlib.models.generation_settings import read_settings
-from attnlib.models.gguf_file import GgufFile
+from attnlib.models.families import bert, distilbert, gpt2, llama, marian, mpnet, roberta, t5
+from attnlib.models.families.decoder import Decoder
+from attnlib.models.families.encoder_decoder import EncoderDecoder
+from attnlib.models.files.checkpoint import Checkpoint, open_safetensors
+from attnlib.models.files.config import JsonFile
+from attnlib.models.files.gguf_file import GgufFile
+from attnlib.models.files.modules import Modules, read_max_length, read_prompt
+from attnlib.models.files.safetensors_file import SafetensorsFile
+from attnlib.models.files.weights import load_weights
+from attnlib.models.generation.settings import read_settings
 from attnlib.models.language_model import LanguageModel
-from attnlib.models.marian_tokenizer import marian_tokenizer
 from attnlib.models.memory import trim
-from attnlib.models.modules import Modules, read_max_length, read_prompt
-from attnlib.models.safetensors_file import SafetensorsFile
 from attnlib.models.sentence_encoder import SentenceEncoder
 from attnlib.models.speech_loading import is_ctranslate2_folder, load_speech_model
 from attnlib.models.speech_model import SpeechModel
+from attnlib.models.text.marian_tokenizer import marian_tokenizer
+from attnlib.models.text.sentence_tokenizer import Tokenizer
+from attnlib.models.text.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
 from attnlib.models.text_to_text import TextToTextModel
-from attnlib.models.text_tokenizer import TextTokenizer, folder_tokenizer, gguf_tokenizer
-from attnlib.models.tokenizer import Tokenizer
-from attnlib.models.weights import load_weights
 from attnlib.nn.module import is_quantised
 
 __all__ = ["load", "load_sentence_encoder"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.config import JsonFile
+from attnlib.models.files.config import JsonFile
 
 __all__ = ["Vectors", "normalise", "pool", "read_pooling"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.bert import BertModel
 from attnlib.models.extras import require
+from attnlib.models.families.bert import BertModel
 from attnlib.models.pooling import Vectors, normalise, pool
-from attnlib.models.tokenizer import Tokenizer
+from attnlib.models.text.sentence_tokenizer import Tokenizer
 
 __all__ = ["SentenceEncoder"]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from numpy.typing import DTypeLike
 
-from attnlib.models.checkpoint import Checkpoint, open_safetensors
-from attnlib.models.config import Fields, JsonFile
-from attnlib.models.ctranslate2_file import CTranslate2File
+from attnlib.models.audio.speech_tokens import SpeechTokens
+from attnlib.models.families.whisper import WhisperModel, read_config, read_ctranslate2_config
+from attnlib.models.files.checkpoint import Checkpoint, open_safetensors
+from attnlib.models.files.config import Fields, JsonFile
+from attnlib.models.files.ctranslate2_file import CTranslate2File
 from attnlib.models.speech_model import SpeechModel
-from attnlib.models.speech_tokens import SpeechTokens
-from attnlib.models.text_tokenizer import folder_tokenizer
-from attnlib.models.whisper import WhisperModel, read_config, read_ctranslate2_config
+from attnlib.models.text.text_tokenizer import folder_tokenizer
 
 __all__ = ["is_ctranslate2_folder", "load_speech_model"]
 

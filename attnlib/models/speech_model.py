@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
 from attnlib.models.audio import SAMPLE_RATE, LogMel, check_audio, read_audio, resample
-from attnlib.models.beam_search import beam_search
-from attnlib.models.generation import Step, decode
-from attnlib.models.sampling import Sampling, log_probability, log_softmax64
-from attnlib.models.segments import Segment, Transcription, cut
-from attnlib.models.speech_tokens import SpeechTokens, TranscriptRules
-from attnlib.models.text_tokenizer import TextTokenizer
-from attnlib.models.whisper import WhisperModel
+from attnlib.models.audio.segments import Segment, Transcription, cut
+from attnlib.models.audio.speech_tokens import SpeechTokens, TranscriptRules
+from attnlib.models.families.whisper import WhisperModel
+from attnlib.models.generation.beam_search import beam_search
+from attnlib.models.generation.decoding import Step, decode
+from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
+from attnlib.models.text.text_tokenizer import TextTokenizer
 
 __all__ = ["SpeechModel"]
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from attnlib import nn
-from attnlib.models.beam_search import beam_search
-from attnlib.models.generation import LogitsCallback, Past, Step, chain, decode
-from attnlib.models.generation_options import GenerationOptions
-from attnlib.models.generation_settings import GenerationSettings
-from attnlib.models.generation_stream import GenerationStream
-from attnlib.models.sampling import Sampling
-from attnlib.models.stop_text import StopText
-from attnlib.models.text_tokenizer import TextTokenizer
-from attnlib.models.token_model import TokenModel
+from attnlib.models.families.token_model import TokenModel
+from attnlib.models.generation.beam_search import beam_search
+from attnlib.models.generation.decoding import LogitsCallback, Past, Step, chain, decode
+from attnlib.models.generation.options import GenerationOptions
+from attnlib.models.generation.sampling import Sampling
+from attnlib.models.generation.settings import GenerationSettings
+from attnlib.models.generation.stream import GenerationStream
+from attnlib.models.text.stop_text import StopText
+from attnlib.models.text.text_tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

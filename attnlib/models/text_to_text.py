@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
-from attnlib.models.encoder_decoder import EncoderDecoder
-from attnlib.models.generation import check_prompts
-from attnlib.models.generation_settings import GenerationSettings
+from attnlib.models.families.encoder_decoder import EncoderDecoder
+from attnlib.models.generation.decoding import check_prompts
+from attnlib.models.generation.settings import GenerationSettings
+from attnlib.models.text.text_tokenizer import TextTokenizer
 from attnlib.models.text_generator import TextGenerator
-from attnlib.models.text_tokenizer import TextTokenizer
 
 __all__ = ["TextToTextModel"]
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib import nn
-from attnlib.models.checkpoint import Checkpoint, Source, fill
-from attnlib.models.config import Fields
-from attnlib.models.encoder_decoder import EncoderDecoder
-from attnlib.models.generation_settings import GenerationSettings
-from attnlib.models.safetensors_file import SafetensorsFile
+from attnlib.models.families.encoder_decoder import EncoderDecoder
+from attnlib.models.files.checkpoint import Checkpoint, Source, fill
+from attnlib.models.files.config import Fields
+from attnlib.models.files.safetensors_file import SafetensorsFile
+from attnlib.models.generation.settings import GenerationSettings
+from attnlib.models.text.word_tokenizer import WordTokenizer
 from attnlib.models.text_to_text import TextToTextModel
-from attnlib.models.word_tokenizer import WordTokenizer
 
 __all__ = [
     "Alignment",

@@ -17,7 +17,7 @@ from attnlib.viz.recording import LayerRecorder
 
 if TYPE_CHECKING:
     from attnlib.models import LanguageModel, SentenceEncoder, TextToTextModel
-    from attnlib.models.encoder_decoder import EncoderDecoder
+    from attnlib.models.families.encoder_decoder import EncoderDecoder
 
 __all__ = ["attention_weights", "encoder_decoder_weights"]
 

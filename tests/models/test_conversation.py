@@ -209,8 +209,8 @@ def test_rewinding_a_cache(window: int | None) -> None:
 def test_a_past_that_does_not_fit(
     prompts: list[list[int]], held: int, message: str, model: models.LanguageModel
 ) -> None:
-    from attnlib.models.generation import decode
-    from attnlib.models.sampling import Sampling
+    from attnlib.models.generation.decoding import decode
+    from attnlib.models.generation.sampling import Sampling
 
     past = model.decoder.cache(1, 8)
     model.decoder.hidden(np.ones((1, held), np.intp), past)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attnlib import models
-from attnlib.models.ctranslate2_file import CTranslate2File
+from attnlib.models.files.ctranslate2_file import CTranslate2File
 
 from . import speech
 

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from attnlib.models.ctranslate2_file import CTranslate2File
+from attnlib.models.files.ctranslate2_file import CTranslate2File
 
 from .speech import pack_variables
 

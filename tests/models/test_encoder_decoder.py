@@ -10,9 +10,9 @@ import pytest
 
 import attnlib
 from attnlib import models, nn
-from attnlib.models.encoder_decoder import EncoderDecoder
-from attnlib.models.generation import Step, decode
-from attnlib.models.sampling import Sampling
+from attnlib.models.families.encoder_decoder import EncoderDecoder
+from attnlib.models.generation.decoding import Step, decode
+from attnlib.models.generation.sampling import Sampling
 
 from . import encoder_decoders
 from .encoder_decoders import VOCAB

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import attnlib
 from attnlib import models
-from attnlib.models import bert, mpnet
+from attnlib.models.families import bert, mpnet
 
 from . import folders
 

@@ -12,9 +12,9 @@ import pytest
 
 import attnlib
 from attnlib import cli, models, nn
-from attnlib.models.generation import proceed
-from attnlib.models.generation_options import GenerationOptions, StreamOptions
-from attnlib.models.sampling import Sampling, log_probability, log_softmax64
+from attnlib.models.generation.decoding import proceed
+from attnlib.models.generation.options import GenerationOptions, StreamOptions
+from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
 
 from . import decoders
 

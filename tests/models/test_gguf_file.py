@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnlib import models
-from attnlib.models.gguf_file import GgufFile
+from attnlib.models.files.gguf_file import GgufFile
 
 from . import decoders
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnlib.models.gguf_file import GgufFile
+from attnlib.models.files.gguf_file import GgufFile
 
 gguf = pytest.importorskip("gguf")
 

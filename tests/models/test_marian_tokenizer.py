@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from attnlib import models
-from attnlib.models.config import Fields
-from attnlib.models.marian_tokenizer import marian_tokenizer
+from attnlib.models.files.config import Fields
+from attnlib.models.text.marian_tokenizer import marian_tokenizer
 
 from . import encoder_decoders
 from .encoder_decoders import VOCAB, WORDS

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from attnlib import models
-from attnlib.models.gguf_file import GgufFile
+from attnlib.models.files.gguf_file import GgufFile
 
 pytestmark = pytest.mark.real_model
 

@@ -13,9 +13,9 @@ import pytest
 import attnlib as al
 from attnlib import models
 from attnlib.models.audio import read_audio
-from attnlib.models.generation import Step, decode
-from attnlib.models.sampling import Sampling
-from attnlib.models.speech_tokens import TranscriptRules
+from attnlib.models.audio.speech_tokens import TranscriptRules
+from attnlib.models.generation.decoding import Step, decode
+from attnlib.models.generation.sampling import Sampling
 
 pytestmark = [
     pytest.mark.real_model,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, strategies
 
-from attnlib.models.config import Fields
-from attnlib.models.text_tokenizer import gguf_tokenizer
+from attnlib.models.files.config import Fields
+from attnlib.models.text.text_tokenizer import gguf_tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnlib import models, nn
-from attnlib.models.config import JsonFile
-from attnlib.models.llama import LlamaModel, read_config
+from attnlib.models.families.llama import LlamaModel, read_config
+from attnlib.models.files.config import JsonFile
 
 from . import decoders
 

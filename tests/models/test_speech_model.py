@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import attnlib as al
 from attnlib import models
-from attnlib.models.ctranslate2_file import CTranslate2File
+from attnlib.models.files.ctranslate2_file import CTranslate2File
 
 from . import speech
 

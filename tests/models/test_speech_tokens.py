@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attnlib.models.segments import cut
-from attnlib.models.speech_tokens import SpeechTokens, TranscriptRules
+from attnlib.models.audio.segments import cut
+from attnlib.models.audio.speech_tokens import SpeechTokens, TranscriptRules
 
 from . import speech
 

@@ -10,9 +10,9 @@ from hypothesis import example, given, strategies
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from attnlib.models import load
-from attnlib.models.stop_text import StopText
-from attnlib.models.text_stream import TextStream
-from attnlib.models.text_tokenizer import TextTokenizer
+from attnlib.models.text.stop_text import StopText
+from attnlib.models.text.text_stream import TextStream
+from attnlib.models.text.text_tokenizer import TextTokenizer
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 # Parts of characters of two to four bytes, whole ones, and bytes that are never UTF-8.

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from attnlib.models.marian_tokenizer import MarianTokenizer
-from attnlib.models.token_pieces import token_pieces
+from attnlib.models.text.marian_tokenizer import MarianTokenizer
+from attnlib.models.text.token_pieces import token_pieces
 
 from .decoders import byte_tokenizer
 

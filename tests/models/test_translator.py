@@ -14,7 +14,7 @@ from processes import RunPython
 
 import attnlib as al
 from attnlib import models
-from attnlib.models.safetensors_file import SafetensorsFile
+from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.translator import read_translator
 
 FILE = train_translator.FILE

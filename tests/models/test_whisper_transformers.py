@@ -13,9 +13,9 @@ import pytest
 
 from attnlib import models
 from attnlib.models.audio import LogMel
-from attnlib.models.generation import LogitsCallback, Step, decode
-from attnlib.models.sampling import Sampling
-from attnlib.models.speech_tokens import TranscriptRules
+from attnlib.models.audio.speech_tokens import TranscriptRules
+from attnlib.models.generation.decoding import LogitsCallback, Step, decode
+from attnlib.models.generation.sampling import Sampling
 
 from . import log_mel_oracle, speech
 

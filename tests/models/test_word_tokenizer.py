@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnlib.models.word_tokenizer import SPECIAL, WordTokenizer, join_words, split_words
+from attnlib.models.text.word_tokenizer import SPECIAL, WordTokenizer, join_words, split_words
 
 SOURCE = [*SPECIAL, "l'", "homme", "mange", ".", "?"]
 TARGET = [*SPECIAL, "the", "man", "eats", ".", "'s", "?"]

@@ -123,7 +123,7 @@ def bert(folder: Path, tokens: int, *, fused: bool) -> tuple[list[NodeProto], Ar
     """A BERT encoder of a Hugging Face folder, from token numbers ``ids`` (B, tokens) that are all valid."""
     from safetensors.numpy import load_file
 
-    from attnlib.models.bert import NAMES
+    from attnlib.models.families.bert import NAMES
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     file = load_file(folder / "model.safetensors")

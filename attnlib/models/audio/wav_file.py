@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile
 
 __all__ = ["NotPlainWav", "read_wav"]
 

@@ -1,0 +1,1 @@
+"""Checkpoints and their configuration: one reader for each kind of file."""

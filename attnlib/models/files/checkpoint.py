@@ -1,0 +1,153 @@
+"""The tensors of a checkpoint, in whichever files it is, and giving them to a model layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlib.models.files.config import JsonFile
+from attnlib.models.files.safetensors_file import SafetensorsFile
+from attnlib.models.memory import trim
+from attnlib.nn.module import Parameter
+
+__all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors"]
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class Checkpoint(Protocol):
+    """What the readers of safetensors and GGUF files have in common."""
+
+    path: Path
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """Return a tensor of floats, read-only if it is a view of the file."""
+
+    def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return rows of a matrix."""
+
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which a tensor was read; it can be read again."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter comes from.
+
+    Parameters
+    ----------
+    names
+        The tensors, stacked along their first axis.
+    changes
+        What to do to a tensor of `names` first, leaving its shape; one that is not here is taken as it is.
+    transposed
+        Whether the file has the parameter's transpose.
+    """
+
+    names: tuple[str, ...]
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    transposed: bool = False
+
+
+class ShardedSafetensors:
+    """The tensors of several safetensors files, as ``model.safetensors.index.json`` lists them.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the index or one of its files is missing or malformed, or a tensor is not in its file.
+    """
+
+    def __init__(self, index: Path) -> None:
+        self.path = index
+        file = JsonFile(index)
+        places = file.get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+            raise file.error("weight_map", "must map tensors to files")
+        shards: dict[str, SafetensorsFile] = {}
+        self._places: dict[str, SafetensorsFile] = {}
+        for name, place in places.items():
+            if len(PurePosixPath(place).parts) != 1 or place == "..":
+                raise file.error("weight_map", f"leaves the folder: {place!r}")
+            if place not in shards:
+                shards[place] = SafetensorsFile(index.parent / place)
+            self._places[name] = shards[place]
+        self._shapes = {name: shape for shard in shards.values() for name, shape in shard.shapes.items()}
+        for name, shard in self._places.items():
+            if name not in shard.shapes and name not in shard.other_dtypes:
+                raise file.error("weight_map", f"places {name} in {shard.path.name}, where it is not")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each float tensor."""
+        return {name: shape for name, shape in self._shapes.items() if name in self._places}
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """Return the tensor `name` of `shapes`, a read-only view of its file."""
+        return self._places[name].tensor(name)
+
+    def rows(self, name: str, numbers: NDArray[np.intp]) -> NDArray[Any]:
+        """Return rows of a matrix."""
+        rows: NDArray[Any] = self.tensor(name)[numbers]
+        return rows
+
+    def forget(self, name: str) -> None:
+        """Let go of the memory in which the tensor `name` was read."""
+        self._places[name].forget(name)
+
+
+def open_safetensors(folder: Path) -> Checkpoint:
+    """Open ``model.safetensors`` of a folder, or the shards that its index lists."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not (folder / "model.safetensors").is_file():
+        return ShardedSafetensors(index)
+    return SafetensorsFile(folder / "model.safetensors")
+
+
+def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], checkpoint: Checkpoint) -> None:
+    """Give each parameter its tensors, one parameter at a time, so that no more than one lies unpacked.
+
+    Raises
+    ------
+    ValueError
+        If tensors are missing or of another shape than the configuration wants; all are named.
+    """
+    shapes = checkpoint.shapes
+    complaints = []
+    for parameter, source in sources.items():
+        missing = [name for name in source.names if name not in shapes]
+        complaints += [f"{name} is missing" for name in missing]
+        wanted = slots[parameter].shape[:: -1 if source.transposed else 1]
+        if not missing and (found := _joined(source, shapes)) != wanted:
+            complaints.append(f"{' with '.join(source.names)} is {found}, the configuration wants {wanted}")
+    if complaints:
+        more = f"; and {len(complaints) - 10} more" if len(complaints) > 10 else ""
+        raise ValueError(f"{checkpoint.path}: {'; '.join(complaints[:10])}{more}")
+    for parameter, source in sources.items():
+        parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
+        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        slots[parameter].store(array.T if source.transposed else array)
+        del parts, array
+        for name in source.names:
+            checkpoint.forget(name)
+        trim()
+
+
+def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Find the shape of the tensors stacked; where the others do not fit the first, that of the odd one."""
+    parts = [shapes[name] for name in source.names]
+    odd = [part for part in parts if not part or part[1:] != parts[0][1:]]
+    return odd[0] if odd else (sum(part[0] for part in parts), *parts[0][1:])
+
+
+def _same(tensor: NDArray[Any]) -> NDArray[Any]:
+    return tensor

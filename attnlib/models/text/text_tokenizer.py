@@ -1,0 +1,272 @@
+"""Texts to tokens and back for language models, with special tokens and chat templates."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnlib.models.extras import require
+from attnlib.models.files.config import Fields, JsonFile
+from attnlib.models.text.sentencepiece_bpe import sentencepiece_bpe
+from attnlib.models.text.text_stream import TextStream
+from attnlib.models.text.token_pieces import token_pieces
+
+__all__ = ["TextTokenizer", "folder_tokenizer", "gguf_tokenizer"]
+
+# How a text is cut into words before byte pairs are merged, by the name in tokenizer.ggml.pre.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{DIGITS}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPLITS = {
+    "gpt-2": None,
+    "default": None,
+    "smollm": None,
+    "llama-bpe": _LLAMA3.replace("{DIGITS}", "{1,3}"),
+    "qwen2": _LLAMA3.replace("{DIGITS}", ""),
+}
+_CONTROL, _USER_DEFINED = 3, 4
+
+
+class TextTokenizer:
+    """A tokenizer and what a language model's files say beside it.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the library ``tokenizers``.
+    end_ids
+        Tokens that end a text.
+    chat_template
+        A Jinja template, if there is one.
+    special
+        Names of special tokens for the template, such as ``bos_token``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        end_ids: Sequence[int] = (),
+        chat_template: str | None = None,
+        special: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.end_ids = tuple(end_ids)
+        self._chat_template = chat_template
+        self._special = dict(special or {})
+        self._special_tokens: frozenset[str] | None = None
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Turn a text into tokens; names of special tokens in it become these tokens.
+
+        Parameters
+        ----------
+        text
+            Unicode.
+        special
+            Whether to add what the model wants at the beginning. Default True.
+
+        Raises
+        ------
+        ValueError
+            If the text is not valid Unicode.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
+        return self._cut(text, special)
+
+    def _cut(self, text: str, special: bool) -> list[int]:
+        """Turn valid Unicode into tokens."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn tokens into a text, without special ones."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def vocabulary(self) -> dict[str, int]:
+        """Return the number of each token, special ones included."""
+        found: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return found
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
+        return token_pieces(self._tokenizer, ids)
+
+    def source_pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each token of a source, which may have a vocabulary of its own."""
+        return self.pieces(ids)
+
+    def stream(self) -> TextStream:
+        """Begin a text to which tokens are added one at a time."""
+        if self._special_tokens is None:
+            added = self._tokenizer.get_added_tokens_decoder().values()
+            self._special_tokens = frozenset(token.content for token in added if token.special)
+        return TextStream(self._tokenizer, self._special_tokens)
+
+    def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """Write a conversation as the model was trained on.
+
+        Parameters
+        ----------
+        messages
+            Each with ``role`` (``"system"``, ``"user"`` or ``"assistant"``) and ``content``.
+        add_generation_prompt
+            Whether to begin the assistant's answer. Default True.
+
+        Raises
+        ------
+        ValueError
+            If the model has no chat template, or the template refuses the messages.
+        ImportError
+            If jinja2 is not installed.
+        """
+        if self._chat_template is None:
+            raise ValueError("chat: the model has no chat template")
+        jinja2 = require("jinja2")
+        # A template is a program that came with the weights: it gets a sandbox.
+        sandbox = importlib.import_module("jinja2.sandbox")
+        environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+
+        def refuse(message: str) -> None:
+            raise jinja2.TemplateError(message)
+
+        environment.globals["raise_exception"] = refuse
+        try:
+            text: str = environment.from_string(self._chat_template).render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special
+            )
+        except Exception as error:  # a template is a program: it raises what its expressions raise
+            raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
+        return text
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Turn a conversation into tokens that an answer follows; parameters and errors are those of `chat`.
+
+        The template writes its special tokens itself, so none is added at the beginning.
+        """
+        return self.encode(self.chat(messages), special=False)
+
+
+def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
+    """Read ``tokenizer.json`` and what stands beside it; None if the folder has none."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    tokenizers = require("tokenizers")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{path}: not a tokenizer: {error}") from None
+    # What is left from training.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    template: str | None = None
+    special: dict[str, str] = {}
+    if (folder / "tokenizer_config.json").is_file():
+        file = JsonFile(folder / "tokenizer_config.json")
+        if "chat_template" in file and isinstance(file.get("chat_template"), str):
+            template = file.text("chat_template")
+        for name in ("bos_token", "eos_token"):
+            if name in file:
+                token = file.get(name)
+                special[name] = str(token.get("content")) if isinstance(token, dict) else str(token)
+    if (folder / "chat_template.jinja").is_file():
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    return TextTokenizer(tokenizer, end_ids=end_ids(folder, config), chat_template=template, special=special)
+
+
+def end_ids(folder: Path, config: Fields) -> tuple[int, ...]:
+    """Find the tokens that end a text, in ``generation_config.json`` or else in ``config.json``."""
+    path = folder / "generation_config.json"
+    file: Fields = JsonFile(path) if path.is_file() else config
+    if "eos_token_id" not in file:
+        file = config
+    found = file.get("eos_token_id", [])
+    ids = found if isinstance(found, list) else [found]
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in ids):
+        raise file.error("eos_token_id", f"must be an integer or a list of them, found {found!r}")
+    return tuple(ids)
+
+
+def gguf_tokenizer(fields: Fields) -> TextTokenizer:
+    """Build the tokenizer that stands in the header of a GGUF file: byte-level BPE or SentencePiece's."""
+    tokenizers = require("tokenizers")
+    byte_level = fields.choice("tokenizer.ggml.model", {"gpt2": True, "llama": False})
+    tokens = _texts(fields, "tokenizer.ggml.tokens")
+    kinds = fields.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        raise fields.error("tokenizer.ggml.token_type", f"must hold {len(tokens)} integers")
+    tokenizer = _byte_level_bpe(fields, tokens) if byte_level else sentencepiece_bpe(fields, tokens, kinds)
+    for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
+        tokenizer.add_tokens(
+            [
+                tokenizers.AddedToken(token, special=special, normalized=False)
+                for token, found in zip(tokens, kinds, strict=True)
+                if found == kind and token
+            ]
+        )
+    names = {}
+    for name in ("bos", "eos"):
+        if f"tokenizer.ggml.{name}_token_id" in fields:
+            number = fields.integer(f"tokenizer.ggml.{name}_token_id", 0, len(tokens) - 1)
+            names[name] = number, tokens[number]
+    if "bos" in names and fields.boolean("tokenizer.ggml.add_bos_token", not byte_level):
+        token = names["bos"][1]
+        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+            single=[token, "$A"], special_tokens=[(token, names["bos"][0])]
+        )
+    template = None
+    if "tokenizer.chat_template" in fields:
+        template = fields.text("tokenizer.chat_template")
+    return TextTokenizer(
+        tokenizer,
+        end_ids=[names["eos"][0]] if "eos" in names else [],
+        chat_template=template,
+        special={f"{name}_token": token for name, (_, token) in names.items()},
+    )
+
+
+def _byte_level_bpe(fields: Fields, tokens: list[str]) -> Any:
+    tokenizers = require("tokenizers")
+    split = fields.choice("tokenizer.ggml.pre", _SPLITS, default="default")
+    pairs = [tuple(merge.split(" ", 1)) for merge in _texts(fields, "tokenizer.ggml.merges")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    try:
+        model = tokenizers.models.BPE(
+            vocabulary, pairs, ignore_merges=fields.get("tokenizer.ggml.pre", "default") == "llama-bpe"
+        )
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{fields.path}: tokenizer.ggml.merges do not fit the tokens: {error}") from None
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = _pre_tokenizer(tokenizers, fields, split)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
+
+
+def _pre_tokenizer(tokenizers: Any, fields: Fields, split: str | None) -> Any:
+    kinds = tokenizers.pre_tokenizers
+    if split is not None:
+        return kinds.Sequence(
+            [
+                kinds.Split(tokenizers.Regex(split), "isolated"),
+                kinds.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    byte_level = kinds.ByteLevel(add_prefix_space=False)
+    if fields.get("tokenizer.ggml.pre", "default") == "smollm":
+        return kinds.Sequence([kinds.Digits(individual_digits=True), byte_level])
+    return byte_level
+
+
+def _texts(fields: Fields, name: str) -> list[str]:
+    value = fields.get(name)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise fields.error(name, "must be a list of texts")
+    return value
