@@ -20,7 +20,7 @@ _TOLERANCE = {"float32": 5e-5, "bfloat16": 0.02, "int8": 0.05, "int4": 0.25}
 # Through the layers of a model errors add up, and an outlier widens the steps of everything beside it: ONNX
 # Runtime's dynamic int8 comes to 0.23 (a cosine of 0.973) for all-MiniLM-L6-v2.
 _MODEL_TOLERANCE = {"float32": 5e-5, "bfloat16": 0.05, "int8": 0.25, "int4": 0.5}
-_MODELS = ("model", "encode", "speech_encoder")
+_MODELS = ("model", "encode", "speech_encoder", "prompt", "writing")
 
 
 class Disagreement(Exception):

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from attnlib.models.extras import require
 
-__all__ = ["model_folder", "models_folder", "sentences", "token_rows", "use_model"]
+__all__ = ["language_model_file", "model_folder", "models_folder", "sentences", "token_rows", "use_model"]
 
 _VARIABLE = "ATTNLIB_TEST_MODELS"
 _MODEL = "all-MiniLM-L6-v2"
+_LANGUAGE_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 # Texts that are tokenised for `token_rows`: some thousand tokens.
 _TOKEN_TEXTS = 500
@@ -49,6 +50,20 @@ def model_folder() -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise FileNotFoundError(f"no model in {cache}: --model or {_VARIABLE} names it")
+
+
+def language_model_file() -> Path:
+    """Find SmolLM2-135M with weights of 4 bits, where the tests marked ``real_model`` put it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    file = models_folder() / _LANGUAGE_MODEL
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file.name} in {file.parent}: pytest -m real_model fetches it")
+    return file
 
 
 def sentences(count: int) -> list[str]:

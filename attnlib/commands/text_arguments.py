@@ -44,6 +44,8 @@ def load_language_model(options: argparse.Namespace) -> tuple[LanguageModel, Tex
 
     use_threads(options)
     model = models.load(options.model, dtype=options.dtype)
+    if isinstance(model, models.TextToTextModel):
+        raise ValueError(f"{options.model}: this model turns texts into texts: attnlib translate --model")
     if not isinstance(model, models.LanguageModel):
         raise ValueError(f"{options.model}: this model does not generate texts")
     if model.tokenizer is None:

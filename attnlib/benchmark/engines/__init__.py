@@ -19,6 +19,7 @@ _MODULES = {
     "ONNX Runtime": "with_onnxruntime",
     "OpenVINO": "with_openvino",
     "CTranslate2": "with_ctranslate2",
+    "llama.cpp": "with_llama_cpp",
     "simd-ml-kernels": "with_simd_ml_kernels",
 }
 NAMES = tuple(_MODULES)

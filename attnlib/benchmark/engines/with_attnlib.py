@@ -12,6 +12,7 @@ import attnlib as al
 from attnlib import models, nn
 from attnlib.benchmark.engines.engine import Array, Call, Engine
 from attnlib.benchmark.sounds import bits
+from attnlib.models.families.decoder import Decoder
 
 __all__ = ["ENGINE"]
 
@@ -100,6 +101,31 @@ class Attnlib(Engine):
         encoder = models.load_sentence_encoder(folder, dtype=precision)
         return [Call("encode", lambda: encoder.encode(texts))]
 
+    def prompt(self, precision: str, file: Path, tokens: Array) -> list[Call]:
+        decoder = _decoder(file, precision)
+
+        def run() -> Array:
+            cache = decoder.cache(1, len(tokens))
+            logits: Array = decoder.logits(decoder.hidden(tokens[None], cache)[:, -1])
+            last: Array = logits[0]
+            return last
+
+        return [Call("LanguageModel.decoder", run)]
+
+    def writing(self, precision: str, file: Path, tokens: Array, beginning: int) -> list[Call]:
+        decoder = _decoder(file, precision)
+
+        def run() -> Array:
+            cache = decoder.cache(1, len(tokens))
+            logits: Array = decoder.logits(decoder.hidden(tokens[None, :beginning], cache)[:, -1])
+            for place in range(beginning, len(tokens)):
+                logits.argmax()
+                logits = decoder.logits(decoder.hidden(tokens[None, place : place + 1], cache)[:, -1])
+            last: Array = logits[0]
+            return last
+
+        return [Call("LanguageModel.decoder", run)]
+
     def speech_encoder(self, precision: str, folder: Path, features: Array) -> list[Call]:
         network = _speech_model(folder, precision).network
         return [Call("WhisperModel.encode", lambda: network.encode(features), self.array)]
@@ -111,6 +137,12 @@ class Attnlib(Engine):
             return bits([token for segment in result.segments for token in segment.tokens])
 
         return [Call("SpeechModel.transcribe", lambda: model.transcribe(sound, temperature=0), tokens)]
+
+
+def _decoder(file: Path, precision: str) -> Decoder:
+    model = models.load(file, dtype=precision)
+    assert isinstance(model, models.LanguageModel)
+    return model.decoder
 
 
 def _speech_model(folder: Path, precision: str) -> models.SpeechModel:

@@ -9,6 +9,7 @@ from attnlib.benchmark.workload import Workload
 from attnlib.benchmark.workloads.attention import ATTENTION, CURVES, DECODING, EXTRAS
 from attnlib.benchmark.workloads.before_attention import CONVOLUTION, RECURRENT
 from attnlib.benchmark.workloads.encoders import ENCODER, ENCODING, MODEL
+from attnlib.benchmark.workloads.generation import GENERATION
 from attnlib.benchmark.workloads.products import LINEAR, MATMUL
 from attnlib.benchmark.workloads.rows import MORE_ROWS, ROWS
 from attnlib.benchmark.workloads.speech import SPEECH
@@ -26,6 +27,7 @@ TABLE: list[Workload] = [
     *MODEL,
     *ENCODING,
     *RECURRENT,
+    *GENERATION,
     *SPEECH,
     *CURVES,
 ]
