@@ -36,7 +36,15 @@ def whole_or_nothing(path: Path, mode: str) -> Iterator[IO[Any]]:
         The file to make or to replace; its folder must be there.
     mode
         As `open` takes it; text is UTF-8.
+
+    Raises
+    ------
+    ValueError
+        If there is something at `path` that is no file, such as a device, which must not be replaced.
     """
+    path = path.resolve()  # what a link leads to is replaced, not the link
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: there is something that is not a regular file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:

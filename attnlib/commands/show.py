@@ -14,7 +14,7 @@ __all__ = ["add_arguments", "run"]
 
 _TITLE = 120  # characters of the text above the page
 # More lines nobody reads, and the weights of a large model would fill the memory before the page is refused.
-_TOKENS = 500
+_TOKENS = 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> None:
     model = models.load(options.model, dtype=options.dtype)
     if isinstance(model, models.SpeechModel):
         raise ValueError(f"{options.model} is a model of speech, which reads no text")
-    if not isinstance(model, models.SentenceEncoder) and (count := len(model.encode(text))) > _TOKENS:
+    ids = model.tokenize([text])[0] if isinstance(model, models.SentenceEncoder) else model.encode(text)
+    if (count := len(ids)) > _TOKENS:
         raise ValueError(f"the text has {count} tokens; a page shows at most {_TOKENS}")
     maps = viz.attention_weights(model, text, layers=options.layers)
     short = text if len(text) <= _TITLE else text[: _TITLE - 1] + "…"

@@ -46,16 +46,19 @@ def load_speech_model(folder: Path, *, dtype: DTypeLike = "float32") -> SpeechMo
     if tokenizer is None:
         raise FileNotFoundError(f"{folder / 'tokenizer.json'}: there is no such file")
     size = network.vocab_size
+    multilingual = rules.boolean("is_multilingual", size != _ENGLISH_TOKENS)
+    suppressed, suppressed_first = (_token_list(rules, name, size) for name in names)
     try:
         tokens = SpeechTokens.find(
             tokenizer.vocabulary(),
-            multilingual=rules.boolean("is_multilingual", size != _ENGLISH_TOKENS),
-            suppressed=_token_list(rules, names[0], size),
-            suppressed_first=_token_list(rules, names[1], size),
+            multilingual=multilingual,
+            suppressed=suppressed,
+            suppressed_first=suppressed_first,
         )
     except ValueError as error:
         raise ValueError(f"{folder / 'tokenizer.json'}: {error}") from None
-    if tokens.no_timestamps + network.config.max_source_positions >= size:
+    # From 0 to the end of the window, both included.
+    if tokens.no_timestamps + 1 + network.config.max_source_positions >= size:
         raise ValueError(
             f"{folder / 'tokenizer.json'}: <|notimestamps|> is {tokens.no_timestamps} of {size} tokens, "
             f"which leaves no room for {network.config.max_source_positions} times"

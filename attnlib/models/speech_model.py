@@ -189,7 +189,9 @@ class SpeechModel:
             silence = math.exp(log_probability(logits, self.tokens.no_speech))
             written = self._write(past, start, with_times, choices, silence)
             pieces, places = cut(written.tokens, self.tokens.first_timestamp)
-            if not (written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB):
+            if written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB:
+                places = None  # nobody speaks: where what was written ends means nothing
+            else:
                 found = self._segments(written, pieces, begin / SAMPLE_RATE, result.duration)
                 result.segments += found
                 if not condition_on_previous_text or written.temperature > _HOTTEST_EXAMPLE:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import attnlib
 from attnlib import cli, models, nn
+from attnlib.models.files.checkpoint import open_safetensors
 from attnlib.models.generation.decoding import proceed
 from attnlib.models.generation.options import GenerationOptions, StreamOptions
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
@@ -202,6 +204,16 @@ def test_draws_follow_the_probabilities() -> None:
     # Five standard deviations of a binomial count.
     wanted = np.exp(logits)
     assert (np.abs(counts / 4000 - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / 4000)).all()
+
+
+def test_a_tensor_is_that_of_the_shard_that_the_index_names(tmp_path: Path) -> None:
+    save_file({"w": np.ones((2, 3), np.float32), "p": np.ones(4, np.int64)}, tmp_path / "a.safetensors")
+    save_file({"w": np.ones((5, 5), np.float32), "p": np.ones(4, np.float32)}, tmp_path / "b.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"w": "a.safetensors", "p": "a.safetensors"}}))
+    checkpoint = open_safetensors(tmp_path)
+    assert checkpoint.shapes == {"w": (2, 3)}
+    assert checkpoint.tensor("w").shape == (2, 3)
 
 
 def test_shards_are_one_model(model: models.LanguageModel, tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ def test_bad_features(model: models.SpeechModel) -> None:
         ({"activation_function": "relu"}, "activation_function"),
         ({"scale_embedding": True}, "scale_embedding"),
         ({"vocab_size": 270}, "leaves no room for 20 times"),
+        ({"vocab_size": 287}, "<.notimestamps.> is 266 of 287 tokens, which leaves no room for 20 times"),
         ({"tie_word_embeddings": False}, "proj_out.weight is missing"),
     ],
 )
@@ -233,6 +234,7 @@ def test_other_files_that_do_not_fit(name: str, content: Any, problem: str, tmp_
     with pytest.raises(ValueError, match=problem) as error:
         models.load(tmp_path)
     assert name in str(error.value)
+    assert str(error.value).count(str(tmp_path)) == 1
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
@@ -245,8 +247,11 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"decoder/num_heads": np.array(3, np.int16)}, "decoder/num_heads 3 does not divide"),
-        ({"decoder/num_heads": np.array(0, np.int16)}, "decoder/num_heads 0 does not divide"),
+        ({"decoder/num_heads": np.array(3, np.int16)}, "decoder/num_heads 3.0 does not divide"),
+        ({"decoder/num_heads": np.array(0, np.int16)}, "decoder/num_heads 0.0 does not divide"),
+        ({"decoder/num_heads": np.array(2.5, np.float32)}, "decoder/num_heads 2.5 does not divide"),
+        ({"decoder/num_heads": np.array(np.nan, np.float32)}, "decoder/num_heads nan does not divide"),
+        ({"encoder/num_heads": np.array(np.inf, np.float32)}, "encoder/num_heads inf does not divide"),
         ({"decoder/activation": np.array(0, np.int8)}, "decoder/activation is 0"),
         ({"decoder/embeddings/weight": np.zeros(5, np.float32)}, "decoder/embeddings/weight is"),
         ({"encoder/conv1/weight": None}, "encoder/conv1/weight is missing"),

@@ -76,7 +76,7 @@ def test_several_layers(encoder: Path, tmp_path: Path) -> None:
         (["--model", "MODEL", "--output", ".", TEXT], "is a folder"),
         (["--model", "MODEL", "--layer", "2", TEXT], "no layer 2, but 0 to 1"),
         (["--model", "MODEL", "\ud800"], "not valid Unicode"),
-        (["--model", "WRITER", "bak " * 500], "the text has 501 tokens; a page shows at most 500"),
+        (["--model", "WRITER", "bak " * 512], "the text has 513 tokens; a page shows at most 512"),
     ],
 )
 def test_errors_leave_nothing(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -185,10 +186,16 @@ class MarianModel(EncoderDecoder):
             )
             for _ in range(config.decoder_layers)
         ]
-        # All sines come before all cosines: between products nobody minds the order of features, but the
-        # weights have learned this one.
-        pairs = sinusoidal_encoding(config.max_position_embeddings, config.d_model)
-        self._positions = np.concatenate([pairs[:, 0::2], pairs[:, 1::2]], axis=1)
+
+    @cached_property
+    def _positions(self) -> NDArray[np.float32]:
+        """The table of positions, (P, d); made when weights have shown that the sizes are real.
+
+        All sines come before all cosines: between products nobody minds the order of features, but the
+        weights have learned this one.
+        """
+        pairs = sinusoidal_encoding(self.config.max_position_embeddings, self.config.d_model)
+        return np.concatenate([pairs[:, 0::2], pairs[:, 1::2]], axis=1)
 
     @property
     def width(self) -> int:

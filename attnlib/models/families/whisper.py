@@ -92,9 +92,10 @@ def read_ctranslate2_config(file: CTranslate2File) -> WhisperConfig:
     def side(name: str) -> tuple[int, int, int]:
         """Find the layers, heads and inner size of the encoder or the decoder."""
         width = shape(f"{name}/position_encodings/encodings", 2)[1]
-        heads = int(file.number(f"{name}/num_heads"))
-        if heads < 1 or width % heads:
-            raise ValueError(f"{file.path}: {name}/num_heads {heads} does not divide the width {width}")
+        number = file.number(f"{name}/num_heads")
+        if not (1 <= number <= width and number == int(number)) or width % int(number):
+            raise ValueError(f"{file.path}: {name}/num_heads {number} does not divide the width {width}")
+        heads = int(number)
         layers = 0
         while f"{name}/layer_{layers}/ffn/linear_0/weight" in file:
             layers += 1

@@ -81,15 +81,18 @@ class ShardedSafetensors:
             if place not in shards:
                 shards[place] = SafetensorsFile(index.parent / place)
             self._places[name] = shards[place]
-        self._shapes = {name: shape for shard in shards.values() for name, shape in shard.shapes.items()}
+        shapes = {shard.path: shard.shapes for shard in shards.values()}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for name, shard in self._places.items():
-            if name not in shard.shapes and name not in shard.other_dtypes:
+            if name in shapes[shard.path]:
+                self._shapes[name] = shapes[shard.path][name]
+            elif name not in shard.other_dtypes:
                 raise file.error("weight_map", f"places {name} in {shard.path.name}, where it is not")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each float tensor."""
-        return {name: shape for name, shape in self._shapes.items() if name in self._places}
+        return dict(self._shapes)
 
     def tensor(self, name: str) -> NDArray[Any]:
         """Return the tensor `name` of `shapes`, a read-only view of its file."""

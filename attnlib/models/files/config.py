@@ -80,7 +80,8 @@ class Fields:
     def number(self, field: str, low: float, high: float, default: float | None = None) -> float:
         """Return a number from `low` to `high`."""
         value = self.get(field, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        nan = isinstance(value, float) and math.isnan(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or nan:
             raise self.error(field, f"must be a number, found {_shown(value)}")
         if not low <= value <= high:
             raise self.error(field, f"must be from {low} to {high}, found {_shown(value)}")
