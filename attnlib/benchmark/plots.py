@@ -20,9 +20,13 @@ __all__ = ["write"]
 
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#666666"
 _COLOURS = dict(
-    zip(NAMES, (_BLUE, "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), strict=True)
+    zip(
+        NAMES,
+        (_BLUE, "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8C564B", "#56B4E9"),
+        strict=True,
+    )
 )
-_MARKERS = dict(zip(NAMES, "osD^vPX", strict=True))
+_MARKERS = dict(zip(NAMES, "osD^vP*X", strict=True))
 _ROW = 0.21  # inches a workload takes
 
 
