@@ -60,9 +60,8 @@ class Conversation:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """What was said, as `TextTokenizer.chat` takes it: a copy."""
-        self._settle()
-        return [dict(message) for message in self._messages]
+        """A copy of what was said, as `TextTokenizer.chat` takes it; of the last answer what was read."""
+        return [dict(message) for message in (*self._messages, *self._latest())]
 
     def reset(self) -> None:
         """Forget all that was said."""
@@ -105,14 +104,20 @@ class Conversation:
         self._last = text, ids, stream
         return stream
 
+    def _latest(self) -> list[dict[str, str]]:
+        """Return the last question and its answer, if anything was read of it."""
+        if self._last is None or not self._last[2].result.text:
+            return []
+        text, _, stream = self._last
+        return [{"role": "user", "content": text}, {"role": "assistant", "content": stream.result.text}]
+
     def _settle(self) -> None:
-        """Take the last answer, as far as it was read, into the conversation."""
+        """Take the last answer, as far as it was read, into the conversation, and end it there."""
         if self._last is None:
             return
-        (text, ids, stream), self._last = self._last, None
-        if stream.result.text:
-            self._messages.append({"role": "user", "content": text})
-            self._messages.append({"role": "assistant", "content": stream.result.text})
+        self._messages += self._latest()
+        (_, ids, stream), self._last = self._last, None
+        stream.close()  # it would go on writing into the cache
         if stream.interrupted or self._cache is None:
             self._cache, self._seen = None, []
         else:

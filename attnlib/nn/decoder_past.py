@@ -85,10 +85,10 @@ class DecoderPast:
         self.target.reorder(indices)
         if self.memory.batch_size == 1:
             return
-        rows = np.asarray(indices).tolist()
-        if len({*rows}) == 1:
+        rows = np.asarray(indices)
+        if len({*rows.tolist()}) == 1:
             self.memory.reorder(rows[:1])
-        elif rows != list(range(before)):
+        elif rows.tolist() != list(range(before)):
             self.memory.reorder(rows)
 
     def fork(self, n: int) -> list[DecoderPast]:

@@ -204,9 +204,9 @@ class KVCache:
             As for `append`.
         query : (B, H, S, D)
         cos, sin, positions
-            As for `attnlib.rotary_embedding`. Default: nothing turns, and `self.positions` counted on.
+            As for `attnlib.rotary_embedding`. Default: nothing turns; behind what this layer has been given.
         window
-            How many tokens a query sees, itself included. Default: all.
+            How many tokens a query sees, itself included. Default, and at most: the cache's window.
         scale
             As for `attnlib.attention`.
 
@@ -219,8 +219,14 @@ class KVCache:
         IndexError, TypeError, ValueError
             As `append`, `attnlib.rotary_embedding` and `attnlib.attention`.
         """
-        if cos is not None and positions is None:
-            positions = self.positions[:, None] + np.arange(query.shape[2])
+        if (cos is None) != (sin is None):
+            raise ValueError("KVCache.attend: cos and sin are given together, or not at all")
+        window = self.window if window is None else window
+        if window is not None and not 1 <= window <= (self.window or window):
+            raise ValueError(f"KVCache.attend: window must be from 1 to {self.window}, got {window}")
+        if cos is not None and positions is None and 0 <= layer < self.num_layers:
+            places = self._lengths[layer] + self._evicted[layer]
+            positions = places[:, None] + np.arange(query.shape[2])
         if self.dtype != np.int8:
             self._check("key", key)
             before = self._places(layer, [key.shape[2]] * self.batch_size)
@@ -413,6 +419,8 @@ class KVCache:
                 for store in self._stores[layer]:
                     store.drop_first(row, length - rest, length)
                 self._evicted[layer, row] += length - rest
+            # At once, so that the counts agree with the arrays whatever fails later.
+            self._lengths[layer] = kept
         return kept
 
 

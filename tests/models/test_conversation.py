@@ -157,6 +157,32 @@ def test_an_exception_in_the_midst_of_a_token(
     assert "".join(conversation.answer("Why?", **options)) == expected(model, messages, options).text
 
 
+def test_looking_at_what_was_said_changes_nothing(model: models.LanguageModel) -> None:
+    conversation = models.Conversation(model)
+    options: dict[str, Any] = {"max_new_tokens": 8, "logits_callback": letters}
+    stream = conversation.answer("Hello", **options)
+    assert conversation.messages == []
+    text = next(stream)
+    assert conversation.messages[-1] == {"role": "assistant", "content": text}
+    text += "".join(stream)
+    assert conversation.messages == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": text},
+    ]
+
+
+def test_an_answer_ends_with_the_next_question(model: models.LanguageModel) -> None:
+    conversation = models.Conversation(model)
+    options: dict[str, Any] = {"max_new_tokens": 8, "logits_callback": letters}
+    first = conversation.answer("Hello", **options)
+    next(first)
+    second = conversation.answer("Why?", **options)
+    messages = [*conversation.messages, {"role": "user", "content": "Why?"}]
+    text = next(second)
+    assert next(first, None) is None
+    assert text + "".join(second) == expected(model, messages, options).text
+
+
 def test_reset(model: models.LanguageModel) -> None:
     conversation = models.Conversation(model, system="Be brief.")
     first = "".join(conversation.answer("Hello", **DRAWN))

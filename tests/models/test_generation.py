@@ -216,6 +216,18 @@ def test_a_tensor_is_that_of_the_shard_that_the_index_names(tmp_path: Path) -> N
     assert checkpoint.tensor("w").shape == (2, 3)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 2}])
+def test_a_callback_that_leaves_nothing(
+    value: float, options: dict[str, Any], model: models.LanguageModel
+) -> None:
+    def spoil(tokens: Any, logits: Any) -> None:
+        logits[:] = value
+
+    with pytest.raises(ValueError, match="logits_callback left NaN, or no token that is possible"):
+        model.generate("a", max_new_tokens=2, logits_callback=spoil, **options)
+
+
 def test_shards_are_one_model(model: models.LanguageModel, tmp_path: Path) -> None:
     sharded = models.load(decoders.write_folder(tmp_path / "shards", shards=3))
     np.testing.assert_array_equal(sharded([[1, 2, 3]]), model([[1, 2, 3]]))

@@ -204,3 +204,46 @@ def test_the_method_of_a_cache(dtype: str, window: int | None, rng: np.random.Ge
         one.attend(2, query, key, value)
     with pytest.raises((TypeError, ValueError), match="key"):
         one.attend(0, query, key[:1], value)
+
+
+def test_a_refused_step_leaves_a_windowed_cache_as_it_was() -> None:
+    """Also when room for it has been made by evicting."""
+    cache = KVCache(1, 1, 1, 4, window=3, capacity=5)
+    token = np.ones((1, 1, 1, 4), np.float32)
+    for value in range(5):
+        cache.attend(0, token, value * token, value * token)
+    with pytest.raises(TypeError):
+        cache.attend(0, token.astype(np.float64), token, token)
+    assert cache.positions.tolist() == [5]
+    assert cache.read(0)[0][0, 0, :, 0].tolist() == [3, 4]
+    cache.attend(0, token, 5 * token, 5 * token)
+    assert cache.read(0)[0][0, 0, :, 0].tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_windows_and_tables_are_checked_first(dtype: str) -> None:
+    cache = KVCache(1, 1, 1, 4, window=2, capacity=2, dtype=dtype)
+    token = np.ones((1, 1, 1, 4), np.float32)
+    for options, message in (
+        ({"window": 3}, "window must be from 1 to 2, got 3"),
+        ({"window": 0}, "window must be from 1 to 2, got 0"),
+        ({"cos": np.ones((9, 2), np.float32)}, "cos and sin are given together"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cache.attend(0, token, token, token, **options)
+    assert cache.positions.tolist() == [0]
+    # The window of the cache holds without being named: of values 0 to 5, the last two are seen.
+    zero = np.zeros_like(token)
+    for value in range(6):
+        out = cache.attend(0, token, zero, value * token)
+    np.testing.assert_allclose(out, 4.5, rtol=1e-2)
+
+
+def test_each_layer_counts_its_own_positions(rng: np.random.Generator) -> None:
+    cache, other = KVCache(2, 1, 1, 4), KVCache(1, 1, 1, 4)
+    cos, sin = rng.standard_normal((2, 9, 2), np.float32)
+    for _ in range(3):
+        token = rng.standard_normal((1, 1, 1, 4), np.float32)
+        found = cache.attend(0, token, token, token, cos=cos, sin=sin)
+        np.testing.assert_array_equal(found, other.attend(0, token, token, token, cos=cos, sin=sin))
+    np.testing.assert_array_equal(cache.read(0)[0], other.read(0)[0])

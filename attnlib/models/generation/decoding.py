@@ -103,7 +103,8 @@ def prefill(
         model.hidden(np.array([prompt[shared:]], np.intp), cache)[:, -1]
         for prompt, cache in zip(prompts, caches, strict=True)
     ]
-    return nn.KVCache.join(caches), model.logits(np.concatenate(last))
+    joined = caches[0] if len(caches) == 1 else nn.KVCache.join(caches)
+    return joined, model.logits(np.concatenate(last))
 
 
 def proceed(
@@ -258,4 +259,6 @@ def _call(callback: LogitsCallback, sequence: Sequence[int], logits: NDArray[Any
     result = own if replaced is None else np.asarray(replaced)
     if result.shape != logits.shape:
         raise ValueError(f"generate: logits_callback returned shape {result.shape}, not {logits.shape}")
+    if np.isnan(result).any() or not (result > -np.inf).any():
+        raise ValueError("generate: logits_callback left NaN, or no token that is possible")
     return result

@@ -39,12 +39,20 @@ class GenerationStream(Iterator[str]):
         self._text = text
         self.result = result
         self.interrupted = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Generate no more: what was not read yet is lost."""
+        self._closed = True
+        self._steps = iter(())
 
     def __iter__(self) -> GenerationStream:
         return self
 
     def __next__(self) -> str:
         """Generate until there is a piece that can be shown."""
+        if self._closed:
+            raise StopIteration
         piece = ""
         try:
             while not piece and next(self._steps, None) is not None:
