@@ -19,6 +19,10 @@ __all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors"]
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
+# A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a norm's
+# weight that is read for every token would keep the pages around it in memory, thirty times its own size.
+_LEAST_VIEW = 64 << 10
+
 
 class Checkpoint(Protocol):
     """What the readers of safetensors and GGUF files have in common."""
@@ -138,6 +142,8 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
     for parameter, source in sources.items():
         parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
         array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if array.nbytes < _LEAST_VIEW:
+            array = array.copy()
         slots[parameter].store(array.T if source.transposed else array)
         del parts, array
         for name in source.names:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 __all__ = ["MappedFile"]
 
+# Linux maps the cached pages around one that is read, as many as are in an aligned window of this size.
+_WINDOW = max(64 << 10, mmap.PAGESIZE)
+
 
 class MappedFile:
     """The bytes of a file that is not empty, read when they are touched.
@@ -26,6 +29,7 @@ class MappedFile:
 
     def forget(self, begin: int, size: int) -> None:
         """Let go of pages, once what they hold was packed: whoever reads them again reads the file again."""
-        begin, end = begin - begin % mmap.PAGESIZE, begin + size
         if size and hasattr(mmap, "MADV_DONTNEED"):
+            end = min(-(-(begin + size) // _WINDOW) * _WINDOW, len(self._map))
+            begin -= begin % _WINDOW
             self._map.madvise(mmap.MADV_DONTNEED, begin, end - begin)
