@@ -19,8 +19,8 @@ __all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors"]
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
-# A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a norm's
-# weight that is read for every token would keep the pages around it in memory, thirty times its own size.
+# A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a
+# norm's weight that is read for every token would keep the pages around it in memory, thirty times its size.
 _LEAST_VIEW = 64 << 10
 
 
