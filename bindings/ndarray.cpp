@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <utility>
+
+#include "runtime/result_memory.hpp"
 
 namespace attnlib::bindings {
 namespace {
@@ -91,6 +94,21 @@ TensorView view_of(const py::array& array, DType dtype) {
   view.data = const_cast<void*>(array.data());
   view.dtype = dtype;
   return view;
+}
+
+// An array that is not filled yet, contiguous.
+py::array new_array(const py::dtype& dtype, const Shape& shape) {
+  const std::vector<py::ssize_t> extents(shape.begin(), shape.end());
+  auto bytes = static_cast<std::size_t>(dtype.itemsize());
+  bool countable = true;
+  for (const py::ssize_t extent : extents)
+    countable = !__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes) && countable;
+  // What cannot be counted, NumPy refuses.
+  if (!countable || bytes < least_result_bytes) return py::array(dtype, extents);
+  auto memory = std::make_unique<ResultMemory>(bytes);
+  std::byte* const data = memory->data();
+  const py::capsule owner(memory.release(), [](void* pointer) { delete static_cast<ResultMemory*>(pointer); });
+  return py::array(dtype, extents, data, owner);
 }
 
 }  // namespace
@@ -245,8 +263,7 @@ Output::Output(const py::object& out, const char* operation, const Shape& shape,
     : target_(out) {
   const py::dtype wanted = numpy_dtype(dtype);
   const auto allocate = [&] {
-    std::vector<py::ssize_t> extents(shape.begin(), shape.end());
-    array_ = py::array(wanted, extents);
+    array_ = new_array(wanted, shape);
     view_ = view_of(array_, dtype);
   };
   if (out.is_none()) {

@@ -10,6 +10,7 @@
 #include "register.hpp"
 #include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
+#include "runtime/result_memory.hpp"
 
 namespace attnlib::bindings {
 
@@ -39,6 +40,7 @@ void register_runtime(py::module_& module) {
         set_num_threads(static_cast<int>(counts->values[0]));
       },
       py::arg("n"));
+  module.def("release_kept_results", &release_kept_results);
   module.def("last_dispatch", []() -> py::object {
     const DispatchRecord& record = dispatch_record();
     if (record.operation == nullptr) return py::none();

@@ -1,4 +1,6 @@
-// Blocks of memory for packed weights and scratch: aligned to a cache line, large ones in huge pages.
+// Blocks of memory for packed weights, results and scratch: aligned to a cache line, large ones in huge pages.
+//
+// Large ones are mappings of their own, so that what is freed goes back to the system at once, and leaves no holes.
 //
 // The weights of a small model are too small for huge pages of their own, yet are read from end to end for every token:
 // those of middling size share slabs of huge pages, one after the other in the order in which they are made. A slab
@@ -7,13 +9,12 @@
 
 #include <cstddef>
 #include <memory>
-#include <new>
 
 namespace attnlib {
 
 struct MemoryDelete {
-  std::align_val_t alignment;
-  void operator()(std::byte* memory) const { ::operator delete[](memory, alignment); }
+  std::size_t mapped = 0;  // bytes that are the system's own mapping; 0: the allocator's
+  void operator()(std::byte* memory) const;
 };
 using Memory = std::unique_ptr<std::byte[], MemoryDelete>;
 
