@@ -220,7 +220,7 @@ def main() -> None:
     )
     with Client(cluster) as client:
         client.register_plugin(Encoder(model, options.dtype, options.threads))
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        workers = max(1, len(client.nthreads()))
         left = (batch for batch in batches() if not (shards / batch.shard).exists())
         run(client, left, shards, in_flight=IN_FLIGHT * workers)
     if not options.scheduler:
