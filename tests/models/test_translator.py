@@ -17,7 +17,8 @@ from attnlib import models
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.translator import read_translator
 
-FILE = train_translator.FILE
+# That of the package under test, which may be an installed one.
+FILE = Path(al.__file__).parent / "data" / train_translator.FILE.name
 SENTENCES = [
     "je suis étudiant",
     "n'as-tu pas vu la maison blanche de mon voisin ?",

@@ -38,6 +38,17 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true
 
 std::atomic<int> thread_count{0};
 
+// threadpoolctl and others limit threads through omp_set_num_threads. It counts where it asks for fewer than when the
+// module was loaded or set_num_threads last called: by itself the number says little, since OpenMP knows no cgroups,
+// and PyTorch may have set it for its own ends if the two share a runtime.
+std::atomic<int> openmp_threads_before{omp_get_max_threads()};
+
+int threads_allowed() {
+  const int openmp_threads = omp_get_max_threads();
+  const bool limited = openmp_threads < openmp_threads_before.load(std::memory_order_relaxed);
+  return limited ? std::min(openmp_threads, get_num_threads()) : get_num_threads();
+}
+
 }  // namespace
 
 int default_num_threads() {
@@ -60,7 +71,10 @@ int get_num_threads() {
   return count;
 }
 
-void set_num_threads(int count) { thread_count.store(count, std::memory_order_relaxed); }
+void set_num_threads(int count) {
+  thread_count.store(count, std::memory_order_relaxed);
+  openmp_threads_before.store(omp_get_max_threads(), std::memory_order_relaxed);
+}
 
 int openmp_version() { return _OPENMP; }
 
@@ -71,7 +85,8 @@ int threads_for(double nanoseconds) {
 }
 
 void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std::int64_t), void* context) {
-  const int limit = threads > 0 ? std::min(threads, get_num_threads()) : get_num_threads();
+  const int allowed = threads_allowed();
+  const int limit = threads > 0 ? std::min(threads, allowed) : allowed;
   const int used = static_cast<int>(std::min<std::int64_t>(limit, count));
   if (used <= 1 || omp_in_parallel() != 0 || forked.load(std::memory_order_relaxed)) {
     for (std::int64_t task = 0; task < count; ++task) body(context, task);
