@@ -42,6 +42,7 @@ from attnlib.runtime import (
     num_threads,
     set_num_threads,
     show_config,
+    trim,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ __all__ = [
     "softmax",
     "swiglu",
     "tanh",
+    "trim",
     "viz",
 ]
 

@@ -22,6 +22,7 @@ __all__ = [
     "num_threads",
     "set_num_threads",
     "show_config",
+    "trim",
 ]
 
 
@@ -78,7 +79,9 @@ def get_num_threads() -> int:
     """Return the number of threads that operations may use.
 
     Until `set_num_threads` is called it is what the process may really use: the CPUs of its affinity mask,
-    cut by its cgroup's quota; the environment variable ``OMP_NUM_THREADS`` wins over both.
+    cut by the quota of its control group and of those around it (``cpu.max`` of version 2,
+    ``cpu.cfs_quota_us`` of version 1; 1.5 CPUs are two threads); the environment variable
+    ``OMP_NUM_THREADS`` wins over both. It is found out once, when it is first needed.
 
     Examples
     --------
@@ -166,6 +169,28 @@ def available_isas() -> list[str]:
     'baseline'
     """
     return _core.available_isas()
+
+
+def trim() -> int:
+    """Give memory that is kept for further calls back to the system.
+
+    Every thread that has computed keeps its scratch memory, some hundred kilobytes to 16 MB, so that the next
+    call finds it warm; up to 64 MB that large results were in are kept for the next ones; and glibc keeps what
+    was freed. Threads that are in the middle of a call keep theirs.
+    Results do not change, the next calls take a little longer. Any thread may call it at any time.
+
+    Returns
+    -------
+    int
+        Bytes by which the resident memory of the process shrank meanwhile, at least 0.
+
+    Examples
+    --------
+    >>> import attnlib as al
+    >>> al.trim() >= 0
+    True
+    """
+    return _core.trim()
 
 
 @overload

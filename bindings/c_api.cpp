@@ -10,6 +10,7 @@
 #include "attnlib/matmul.hpp"
 #include "attnlib/softmax.hpp"
 #include "register.hpp"
+#include "runtime/float_environment.hpp"
 
 namespace attnlib::bindings {
 namespace {
@@ -29,6 +30,7 @@ TensorView view_of(int dtype, const void* data, const Shape& shape, const Shape&
 template <class Operation>
 int status_of(Operation&& operation) noexcept {
   try {
+    const FloatEnvironment environment;
     operation();
     return ATTNLIB_OK;
   } catch (const std::bad_alloc&) {

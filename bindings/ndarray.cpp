@@ -1,5 +1,9 @@
 #include "ndarray.hpp"
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -236,6 +240,17 @@ std::optional<double> float_from(const py::object& object, const char* operation
                          py::repr(py::type::of(object)).cast<std::string>());
   }
   return value;
+}
+
+bool signal_raised(void* state) {
+#if defined(__linux__)
+  if (syscall(SYS_gettid) != getpid()) return false;  // also right in a child that another thread forked
+#endif
+  take_gil_back(static_cast<PyThreadState*>(state));
+  const FloatEnvironment environment(FloatEnvironment::Kind::standard);
+  const bool raised = PyErr_CheckSignals() != 0;
+  PyEval_SaveThread();
+  return raised;
 }
 
 TensorView array_to_change(const py::object& object, const char* operation, const char* argument, DType dtype,

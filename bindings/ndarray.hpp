@@ -22,6 +22,8 @@
 
 #include "attnlib/tensor_view.hpp"
 #include "runtime/dispatch_record.hpp"
+#include "runtime/float_environment.hpp"
+#include "runtime/interruption.hpp"
 
 namespace attnlib::bindings {
 
@@ -109,12 +111,22 @@ inline void take_gil_back(PyThreadState* state) {
   }
 }
 
-// Runs `operation` without the GIL.
+// Whether a signal has come whose Python handler raised an exception, which is set then: KeyboardInterrupt after
+// Ctrl-C. Asked by a long operation of the main thread, which is where Python runs such handlers; `state` is its thread
+// state.
+bool signal_raised(void* state);
+
+// Runs `operation` without the GIL, in the floating-point environment of the kernels. Ctrl-C ends it between two tasks.
 template <class Operation>
 void without_gil(Operation&& operation) {
   PyThreadState* const state = PyEval_SaveThread();
   try {
+    const FloatEnvironment environment;
+    const Interruptible interruptible(&signal_raised, state);
     operation();
+  } catch (const Interrupted&) {
+    take_gil_back(state);
+    throw py::error_already_set();
   } catch (...) {
     take_gil_back(state);
     throw;

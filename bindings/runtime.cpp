@@ -8,9 +8,11 @@
 #include "isa/dispatch.hpp"
 #include "ndarray.hpp"
 #include "register.hpp"
+#include "runtime/cgroup.hpp"
 #include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/result_memory.hpp"
+#include "runtime/workspace.hpp"
 
 namespace attnlib::bindings {
 
@@ -40,7 +42,11 @@ void register_runtime(py::module_& module) {
         set_num_threads(static_cast<int>(counts->values[0]));
       },
       py::arg("n"));
+  // For the tests: trim() says what the process shrank by, which other memory moves.
   module.def("release_kept_results", &release_kept_results);
+  module.def("trim", &trim, py::call_guard<py::gil_scoped_release>());
+  // For the tests: the folder that has the files of /proc/self is an argument.
+  module.def("cgroup_cpus", &cgroup_cpus, py::arg("process") = "/proc/self");
   module.def("last_dispatch", []() -> py::object {
     const DispatchRecord& record = dispatch_record();
     if (record.operation == nullptr) return py::none();

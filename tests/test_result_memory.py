@@ -53,6 +53,12 @@ def test_results_in_use_share_nothing(rows: int) -> None:
         np.testing.assert_array_equal(array, wanted[first : first + len(array)])
 
 
+def test_trim_gives_them_back() -> None:
+    attnlib.softmax(np.zeros(LARGE, np.float32))
+    attnlib.trim()
+    assert _core.release_kept_results() == 0
+
+
 def test_results_are_arrays_as_all_others() -> None:
     """Writable, aligned, contiguous; not resized in place, as no array that another object may see."""
     result = attnlib.softmax(np.zeros(LARGE, np.float32))

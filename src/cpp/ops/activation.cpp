@@ -16,12 +16,11 @@ double nanoseconds_per_element(Activation kind, DType dtype) {
 // Splits the elements over tasks by rows and, where rows are long, by columns too: elementwise, any split will do.
 template <std::size_t Arrays, class Kernel>
 void for_each_block(RowWalk<Arrays> walk, double nanoseconds, Kernel&& kernel) {
-  constexpr std::int64_t columns_per_task = 16384;
   const std::int64_t n = walk.take_contiguous_axis();
   const std::int64_t rows = walk.rows();
   if (rows == 0 || n == 0) return;
   const int threads = threads_for(nanoseconds * static_cast<double>(rows) * static_cast<double>(n));
-  const std::int64_t columns = threads > 1 ? std::min(n, columns_per_task) : n;
+  const std::int64_t columns = std::min(n, elements_per_task(threads));
   const std::int64_t across = (n + columns - 1) / columns;
   const std::int64_t block = rows_per_task(rows, columns, threads);
   const std::int64_t down = (rows + block - 1) / block;

@@ -19,7 +19,7 @@ void merge_attention(const TensorView& outs, const TensorView& lses, const Tenso
   const auto merge = kernels().attention->merge[static_cast<int>(out.dtype)];
   const int threads =
       threads_for(static_cast<double>(rows) * static_cast<double>(parts) * static_cast<double>(width + 8));
-  const std::int64_t chunk = std::max<std::int64_t>(rows / (4 * threads), 1);
+  const std::int64_t chunk = std::clamp<std::int64_t>(rows / (4 * threads), 1, 4096);
   parallel_for((rows + chunk - 1) / chunk, threads, [&](std::int64_t task) {
     const std::int64_t first = task * chunk;
     MergeTask arguments;

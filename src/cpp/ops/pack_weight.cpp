@@ -5,6 +5,8 @@
 #include "attnlib/matmul.hpp"
 #include "ops/half_precision.hpp"
 #include "ops/panels.hpp"
+#include "runtime/float_environment.hpp"
+#include "runtime/interruption.hpp"
 
 namespace attnlib {
 namespace {
@@ -77,6 +79,7 @@ void PackedWeight::pack_codes(const Quantized& weight) {
     std::copy_n(weight.balance.get(), in_features_, balance_);
     const std::int64_t units = (in_features_ + 3) / 4;
     for (std::int64_t n = 0; n < out_features_; ++n) {
+      interruption_point();
       std::int32_t sum = 0;
       for (std::int64_t k = 0; k < in_features_; ++k) {
         const std::uint8_t code = weight.codes[static_cast<std::size_t>(n * in_features_ + k)];
@@ -90,6 +93,7 @@ void PackedWeight::pack_codes(const Quantized& weight) {
   }
   const Int4Place place{panel_width_, group_size_, weight.groups()};
   for (std::int64_t n = 0; n < out_features_; ++n) {
+    interruption_point();
     for (std::int64_t k = 0; k < in_features_; ++k) {
       const unsigned code = weight.codes[static_cast<std::size_t>(n * in_features_ + k)];
       auto& byte = codes[place.byte(n, k)];
@@ -140,6 +144,7 @@ PackedWeight::Quantized PackedWeight::quantized() const {
 }
 
 void PackedWeight::unpack(const TensorView& out) const {
+  const FloatEnvironment environment;
   if (is_quantized()) {
     const Quantized weight = quantized();
     const std::int64_t groups = weight.groups();

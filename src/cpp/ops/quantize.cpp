@@ -16,6 +16,7 @@
 
 #include "attnlib/matmul.hpp"
 #include "ops/half_precision.hpp"
+#include "runtime/interruption.hpp"
 
 namespace attnlib {
 namespace {
@@ -53,6 +54,7 @@ void balance_columns(const TensorView& weight, float* balance) {
   std::vector<double> level(static_cast<std::size_t>(size), 0.0);
   std::vector<float> row(static_cast<std::size_t>(size));
   for (std::int64_t n = 0; n < rows; ++n) {
+    interruption_point();
     read_row(weight, n, WeightFormat::int8, row.data());
     for (std::size_t k = 0; k < row.size(); ++k) level[k] += static_cast<double>(row[k]) * static_cast<double>(row[k]);
   }
@@ -137,6 +139,7 @@ PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, 
     balance_columns(weight, result.balance.get());
   }
   for (std::int64_t n = 0; n < rows; ++n) {
+    interruption_point();
     read_row(weight, n, format, row.get());
     if (format == WeightFormat::int8) {
       for (std::int64_t k = 0; k < size; ++k)

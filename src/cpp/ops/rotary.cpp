@@ -5,6 +5,7 @@
 #include <string>
 
 #include "isa/dispatch.hpp"
+#include "ops/row_walk.hpp"
 #include "runtime/parallel.hpp"
 
 namespace attnlib {
@@ -82,14 +83,11 @@ void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorVi
 
   constexpr double nanoseconds_per_element = 0.15;
   const int threads = threads_for(nanoseconds_per_element * static_cast<double>(x.size()));
-  constexpr std::int64_t elements_per_task = 16384;
-  const std::int64_t block = threads > 1
-                                 ? std::clamp<std::int64_t>(elements_per_task / geometry.features, 1, geometry.length)
-                                 : geometry.length;
+  const std::int64_t elements = elements_per_task(threads);
+  const std::int64_t block = std::clamp<std::int64_t>(elements / geometry.features, 1, geometry.length);
   const std::int64_t blocks = (geometry.length + block - 1) / block;
   const std::int64_t heads = geometry.batches * geometry.heads;
-  const std::int64_t heads_per_task =
-      threads > 1 ? std::clamp<std::int64_t>(elements_per_task / (block * geometry.features), 1, heads) : heads;
+  const std::int64_t heads_per_task = std::clamp<std::int64_t>(elements / (block * geometry.features), 1, heads);
   const std::int64_t groups = (heads + heads_per_task - 1) / heads_per_task;
   const RotaryKernel kernel = kernels().rotary->rotary[static_cast<std::size_t>(x.dtype)];
   const int row_axis = x.rank() - 2;

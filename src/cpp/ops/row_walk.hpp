@@ -82,11 +82,13 @@ class RowWalk {
   std::array<Offsets, max_rank> steps_{};
 };
 
-// Rows a task should take: a few thousand elements, so that its start costs nothing and the tasks balance.
+// Elements a task should take: a few thousand, so that its start costs nothing and the tasks balance; for one thread so
+// many that a call of the usual size is one task, but a long call can be interrupted between them.
+inline std::int64_t elements_per_task(int threads) { return threads > 1 ? 16384 : std::int64_t{1} << 20; }
+
+// The same in rows.
 inline std::int64_t rows_per_task(std::int64_t rows, std::int64_t row_elements, int threads) {
-  constexpr std::int64_t elements_per_task = 16384;
-  if (threads <= 1) return std::max<std::int64_t>(rows, 1);
-  return std::clamp<std::int64_t>(elements_per_task / std::max<std::int64_t>(row_elements, 1), 1,
+  return std::clamp<std::int64_t>(elements_per_task(threads) / std::max<std::int64_t>(row_elements, 1), 1,
                                   std::max<std::int64_t>(rows, 1));
 }
 

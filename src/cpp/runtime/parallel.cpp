@@ -1,40 +1,21 @@
 #include "runtime/parallel.hpp"
 
 #include <omp.h>
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
-#include <string>
 
+#include "runtime/cgroup.hpp"
 #include "runtime/dispatch_record.hpp"
+#include "runtime/float_environment.hpp"
+#include "runtime/fresh_thread.hpp"
+#include "runtime/interruption.hpp"
 
 namespace attnlib {
 namespace {
-
-// CPUs granted by the cgroup's quota (version 2, then version 1), or `limit` when there is none.
-int cgroup_cpus(int limit) {
-  double quota = -1.0, period = 0.0;
-  std::ifstream unified("/sys/fs/cgroup/cpu.max");
-  std::string first;
-  if (unified >> first >> period) {
-    if (first != "max") quota = std::strtod(first.c_str(), nullptr);
-  } else {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") >> quota;
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  if (quota <= 0.0 || period <= 0.0) return limit;
-  return std::clamp(static_cast<int>(std::ceil(quota / period)), 1, limit);
-}
-
-// Threads do not survive fork(), but libgomp's record of its pool does: a parallel region in the child would wait for
-// threads that no longer exist. The child of a process that forked runs on its one thread.
-std::atomic<bool> forked{false};
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 
 std::atomic<int> thread_count{0};
 
@@ -59,7 +40,8 @@ int default_num_threads() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   const int cpus = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : omp_get_num_procs();
-  return cgroup_cpus(std::max(cpus, 1));
+  const double quota = cgroup_cpus().value_or(cpus);
+  return std::clamp(static_cast<int>(std::ceil(std::min(quota, 1024.0))), 1, std::max(cpus, 1));
 }
 
 int get_num_threads() {
@@ -88,13 +70,37 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
   const int allowed = threads_allowed();
   const int limit = threads > 0 ? std::min(threads, allowed) : allowed;
   const int used = static_cast<int>(std::min<std::int64_t>(limit, count));
-  if (used <= 1 || omp_in_parallel() != 0 || forked.load(std::memory_order_relaxed)) {
+  if (omp_in_parallel() != 0) {  // the region around the call looks for interruptions, and has set the environment
     for (std::int64_t task = 0; task < count; ++task) body(context, task);
     return;
   }
+  if (used <= 1) {
+    const FloatEnvironment environment;
+    for (std::int64_t task = 0; task < count; ++task) {
+      body(context, task);
+      interruption_point();
+    }
+    return;
+  }
   dispatch_record().threads = std::max(dispatch_record().threads, used);
+  std::atomic<bool> interrupted{false};
+  const auto look_around = [&] {
+    if (interruption_due()) interrupted.store(true, std::memory_order_relaxed);
+  };
+  const auto region = [&] {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
-  for (std::int64_t task = 0; task < count; ++task) body(context, task);
+    for (std::int64_t task = 0; task < count; ++task) {
+      if (interrupted.load(std::memory_order_relaxed)) continue;
+      const FloatEnvironment environment;
+      body(context, task);
+      look_around();
+    }
+  };
+  if (came_through_fork())
+    on_fresh_thread(region, look_around);
+  else
+    region();
+  if (interrupted.load(std::memory_order_relaxed)) throw Interrupted();
 }
 
 }  // namespace attnlib

@@ -28,4 +28,9 @@ class Scratch {
   Memory own_;  // of a block that the stack has no room for
 };
 
+// Gives back what is kept: the stacks of all threads that are in no call, and what malloc keeps of freed memory.
+// Returns the bytes by which the process's resident memory shrank; where the system does not tell, those that the
+// stacks had touched. Any thread may call it.
+std::int64_t trim();
+
 }  // namespace attnlib

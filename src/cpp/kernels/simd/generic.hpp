@@ -83,14 +83,17 @@ ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
   return __builtin_convertvector(lanes_of_32, u16half);
 }
 
-// float16 by integer arithmetic. Widening: shift exponent and mantissa into place and let a multiplication by 2^112
-// re-bias the exponent (it normalises subnormals too); inf and NaN get the exponent of all ones.
+// float16 by integer arithmetic. Widening: shift exponent and mantissa into place and re-bias the exponent; inf and NaN
+// get the exponent of all ones. What is subnormal becomes the mantissa of a number that begins with 2^-14, which is
+// subtracted again: no float32 on the way is subnormal, as those count as zero (runtime/float_environment.hpp).
 ATTNLIB_INLINE vec<float> widen_float16(u16half half) {
   using u32 = VectorOf<std::uint32_t>::type;
   const u32 bits = __builtin_convertvector(half, u32);
   const u32 sign = (bits & 0x8000u) << 16;
   const u32 magnitude = (bits & 0x7fffu) << 13;
-  const u32 finite = bit_cast<u32>(bit_cast<vec<float>>(magnitude) * broadcast<float>(0x1p112f));
+  const u32 normal = magnitude + 0x38000000u;
+  const u32 subnormal = bit_cast<u32>(bit_cast<vec<float>>(magnitude + 0x38800000u) - broadcast<float>(0x1p-14f));
+  const u32 finite = magnitude < 0x00800000u ? subnormal : normal;
   const u32 special = magnitude | 0x7f800000u;
   const auto is_special = magnitude >= 0x0f800000u;
   return bit_cast<vec<float>>(sign | bit_cast<u32>(is_special ? special : finite));

@@ -1,0 +1,68 @@
+#include "runtime/fresh_thread.hpp"
+
+#include <pthread.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace attnlib {
+namespace {
+
+class FreshThread {
+ public:
+  FreshThread() {
+    std::thread([this] { serve(); }).detach();
+  }
+
+  void run(const std::function<void()>& work, const std::function<void()>& look_around) {
+    std::unique_lock lock(mutex_);
+    work_ = &work;
+    changed_.notify_all();
+    while (!changed_.wait_for(lock, std::chrono::milliseconds(50), [&] { return work_ == nullptr; })) {
+      lock.unlock();
+      look_around();
+      lock.lock();
+    }
+  }
+
+ private:
+  [[noreturn]] void serve() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return work_ != nullptr; });
+      const std::function<void()>& work = *work_;
+      lock.unlock();
+      work();
+      lock.lock();
+      work_ = nullptr;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  const std::function<void()>* work_ = nullptr;
+};
+
+// One thread survives a fork, so one such helper is enough. It serves to the end of the process, and is never freed; in
+// a child of the child, where it is no more, there is another.
+thread_local bool forked = false;
+FreshThread* helper = nullptr;
+
+const int handler = pthread_atfork(nullptr, nullptr, [] {
+  forked = true;
+  helper = nullptr;
+});
+
+}  // namespace
+
+bool came_through_fork() { return forked; }
+
+void on_fresh_thread(const std::function<void()>& work, const std::function<void()>& look_around) {
+  if (helper == nullptr) helper = new FreshThread;
+  helper->run(work, look_around);
+}
+
+}  // namespace attnlib
