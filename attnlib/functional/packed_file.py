@@ -1,10 +1,10 @@
 """Packed weights in a file that several processes map.
 
-A file is the 8 bytes ``ATTNPACK``; the version, 1, and the length of the header, in uint32; the header, JSON in
-UTF-8: ``{"entries": {name: entry}}``; then the data, from a multiple of 64 on. An entry is ``{"format", "shape",
-"group_size", "panel_width", "offset", "nbytes"}`` for a packed weight, whose panels are stored as the kernels
-read them, or ``{"dtype", "shape", "offset", "nbytes"}`` for an array. Offsets are multiples of 64 and count from
-the beginning of the data. All is little-endian; only the width of the panels depends on the instruction set.
+A file is the 8 bytes ``ATTNPACK``; the version, 1, and the length of the header, in uint32; the header, JSON
+in UTF-8: ``{"entries": {name: entry}}``; then the data, from a multiple of 64 on. An entry is ``{"format",
+"shape", "group_size", "panel_width", "offset", "nbytes"}`` for a packed weight, whose panels are stored as
+the kernels read them, or ``{"dtype", "shape", "offset", "nbytes"}`` for an array. Offsets are multiples of 64
+and count from the beginning of the data. All is little-endian; only the panels' width depends on the rung.
 """
 
 from __future__ import annotations
