@@ -176,7 +176,7 @@ def _entry(name: str, entry: Any, data: NDArray[np.uint8], mapped: bool) -> Pack
             raise ValueError(f"{name!r} is of format {kind!r} and shape {shape}")
         group_size, width = _size(name, entry["group_size"]), _size(name, entry["panel_width"])
         try:
-            return PackedWeight._from_stored(kind, *shape, group_size, width, not mapped, part)
+            return PackedWeight._from_stored(kind, shape[0], shape[1], group_size, width, not mapped, part)
         except ValueError as error:
             raise ValueError(f"{name!r}: {error}") from None
     dtype = _DTYPES[entry["dtype"]]

@@ -286,7 +286,7 @@ class Module:
         found: dict[str, tuple[Any, ...]] = {}
         complaints = []
         for name, slot in slots.items():
-            pieces = []
+            pieces: list[Any] = []
             while (key := _piece_name(name, len(pieces))) in entries:
                 pieces.append(entries.pop(key))
             found[name] = tuple(pieces)
