@@ -75,7 +75,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 def test_requests(server: Server) -> None:
     expected = {number: server.get(number)[2] for number in range(4)}
     assert len(set(expected.values())) == 4
-    numbers = [n % 4 for n in range(40)]
+    numbers = [n % 4 for n in range(24)]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(server.get, numbers))
         assert [digest for _, _, digest in answers] == [expected[n] for n in numbers]
