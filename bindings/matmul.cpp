@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "ndarray.hpp"
 #include "register.hpp"
@@ -199,6 +200,35 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
   return std::make_shared<PackedWeight>(q);
 }
 
+// The format's name, sizes, and the panels where they are.
+py::tuple stored(const std::shared_ptr<PackedWeight>& self) {
+  const PackedWeight::Layout layout = self->layout();
+  py::array_t<std::uint8_t> panels({self->nbytes()}, {py::ssize_t{1}},
+                                   reinterpret_cast<const std::uint8_t*>(self->panels()), py::cast(self));
+  panels.attr("setflags")(py::arg("write") = false);
+  return py::make_tuple(format_name(layout.format), layout.out_features, layout.in_features, layout.group_size,
+                        layout.panel_width, panels);
+}
+
+std::shared_ptr<PackedWeight> from_stored(const std::string& format, std::int64_t out_features,
+                                          std::int64_t in_features, std::int64_t group_size, std::int64_t panel_width,
+                                          bool copy, const py::array_t<std::uint8_t, py::array::c_style>& panels) {
+  const PackedWeight::Layout layout{format_from(py::str(format), DType::float32), out_features, in_features, group_size,
+                                    panel_width};
+  if (panels.ndim() != 1) throw std::invalid_argument("PackedWeight: panels must be a row of bytes");
+  // Who holds the weight last may hold no GIL. The memory, which may be read-only, is never written to.
+  auto* bytes = const_cast<std::byte*>(reinterpret_cast<const std::byte*>(panels.data()));
+  std::shared_ptr<std::byte> memory(bytes, [keeper = new py::object(panels)](std::byte*) {
+    const py::gil_scoped_acquire gil;
+    delete keeper;
+  });
+  const std::int64_t size = panels.size();
+  std::shared_ptr<PackedWeight> weight;
+  without_gil(
+      [&] { weight = std::make_shared<PackedWeight>(PackedWeight::stored(layout, std::move(memory), size, copy)); });
+  return weight;
+}
+
 }  // namespace
 
 void register_matmul(py::module_& module) {
@@ -218,6 +248,9 @@ void register_matmul(py::module_& module) {
              return "PackedWeight(shape=(" + std::to_string(self.out_features()) + ", " +
                     std::to_string(self.in_features()) + "), dtype=" + format_name(self.format()) + ")";
            })
+      .def("_stored", &stored)
+      .def_static("_from_stored", &from_stored, py::arg("format"), py::arg("out_features"), py::arg("in_features"),
+                  py::arg("group_size"), py::arg("panel_width"), py::arg("copy"), py::arg("panels"))
       .def(py::pickle(&state_of, &from_state));
   module.def("matmul", &bound_matmul, py::arg("a"), py::arg("b"), py::arg("out") = py::none());
   module.def("linear", &bound_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),

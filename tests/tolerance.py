@@ -154,10 +154,9 @@ def activation_bound(name: str, x: ArrayLike, exact: Float, eps: float) -> Float
         case "gelu":
             # On the left the tail exp(-x^2 / 2) errs by eps x^2, relatively: no cancellation is admitted. It
             # counts as zero where it is subnormal, |x| < 40, and is multiplied by x.
-            return (
-                np.where(float64(signed) < 0, (8 + 2 * np.square(np.minimum(x, 1e3))) * size, 6 * x) * eps
-                + tiny * np.clip(x, 1.0, 40.0)
-            )
+            return np.where(
+                float64(signed) < 0, (8 + 2 * np.square(np.minimum(x, 1e3))) * size, 6 * x
+            ) * eps + tiny * np.clip(x, 1.0, 40.0)
         case "gelu_tanh":
             # Far to the left the tanh form is zero, and no longer an error relative to x.
             return 6 * eps * np.where(float64(signed) < 0, np.minimum(x, 16.0), x) + tiny

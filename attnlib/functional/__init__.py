@@ -18,6 +18,7 @@ from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
 from attnlib.functional.observer import AttentionCall, observe_attention
+from attnlib.functional.packed_file import load_packed, save_packed
 from attnlib.functional.positions import rotary_embedding, sinusoidal_encoding
 from attnlib.functional.softmax import log_softmax, softmax
 
@@ -30,6 +31,7 @@ __all__ = [
     "gelu",
     "layer_norm",
     "linear",
+    "load_packed",
     "log_softmax",
     "lstm_steps",
     "matmul",
@@ -39,6 +41,7 @@ __all__ = [
     "relu",
     "rms_norm",
     "rotary_embedding",
+    "save_packed",
     "sigmoid",
     "silu",
     "sinusoidal_encoding",

@@ -21,6 +21,7 @@ from attnlib.nn.module import (
     Parameter,
     as_float_array,
     check_size,
+    packed_shapes,
     uniform,
 )
 
@@ -41,6 +42,15 @@ class ConvolutionParameter(Parameter[tuple[PackedWeight, ...]]):
     ) -> None:
         self.groups = groups
         super().__init__(shape, initialise, rng)
+
+    def hold(self, pieces: tuple[PackedWeight, ...]) -> None:
+        """Take the groups' matrices."""
+        self._held = pieces
+
+    def accepts(self, pieces: tuple[Any, ...]) -> bool:
+        """Return whether `pieces` are the groups' matrices."""
+        out_channels, channels, kernel = self.shape
+        return packed_shapes(pieces) == [(out_channels // self.groups, kernel * channels)] * self.groups
 
     def array(self) -> Array:
         """Unpack the weight."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.functional import PackedWeight, pack_weight
-from attnlib.nn.module import Parameter
+from attnlib.nn.module import Parameter, packed_shapes
 
 __all__ = ["InProjectionParameter"]
 
@@ -34,6 +34,17 @@ class InProjectionParameter(Parameter[tuple[PackedWeight, ...]]):
             cut = tuple(whole.rows(start, stop) for start, stop in pairwise(edges))
             self._held = (self.value[0], *cut) if third else cut
         return self.value
+
+    def hold(self, pieces: tuple[PackedWeight, ...]) -> None:
+        """Take the pieces, cut as they are."""
+        self._held = pieces
+
+    def accepts(self, pieces: tuple[Any, ...]) -> bool:
+        """Return whether `pieces` are the weights, whole or cut."""
+        rows, columns = self.shape
+        size = rows // 3
+        cuts = ([rows], [size, 2 * size], [size, size, size])
+        return packed_shapes(pieces) in [[(part, columns) for part in cut] for cut in cuts]
 
     def array(self) -> NDArray[Any]:
         """Unpack the weights of query, key and value below one another."""

@@ -9,6 +9,7 @@ numbers, so its array is made when it is first read.
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from attnlib.functional import PackedWeight, pack_weight
+from attnlib.functional import PackedWeight, load_packed, pack_weight, save_packed
 
 __all__ = ["ArrayParameter", "Module", "PackedParameter", "Parameter"]
 
@@ -119,6 +120,19 @@ class Parameter(ABC, Generic[Held]):
         self._dtype = dtype
         self.store(array)
 
+    def pieces(self) -> tuple[Any, ...]:
+        """Return the packed weights or the array that the value consists of."""
+        value = self.value
+        return value if isinstance(value, tuple) else (value,)
+
+    def hold(self, pieces: tuple[Any, ...]) -> None:
+        """Take `pieces`, which `accepts` has found good, as the value."""
+        self._held = pieces[0]
+
+    @abstractmethod
+    def accepts(self, pieces: tuple[Any, ...]) -> bool:
+        """Return whether `pieces` are what `pieces()` of a parameter of this shape may be."""
+
     @abstractmethod
     def array(self) -> NDArray[Any]:
         """Copy the value into a plain array."""
@@ -135,6 +149,10 @@ class Parameter(ABC, Generic[Held]):
 
 class ArrayParameter(Parameter[NDArray[Any]]):
     """A parameter that is read as an array: a bias, the weight of a norm, an embedding table."""
+
+    def accepts(self, pieces: tuple[Any, ...]) -> bool:
+        """Return whether `pieces` are one array of this shape."""
+        return [type(piece) for piece in pieces] == [np.ndarray] and pieces[0].shape == self.shape
 
     def array(self) -> NDArray[Any]:
         """Copy the value."""
@@ -154,6 +172,10 @@ class ArrayParameter(Parameter[NDArray[Any]]):
 
 class PackedParameter(Parameter[PackedWeight]):
     """The weight of a product, (out_features, in_features), kept only in packed form."""
+
+    def accepts(self, pieces: tuple[Any, ...]) -> bool:
+        """Return whether `pieces` are one packed weight of this shape."""
+        return packed_shapes(pieces) == [self.shape]
 
     def array(self) -> NDArray[Any]:
         """Unpack the weight."""
@@ -223,6 +245,63 @@ class Module:
         for name, slot in slots.items():
             slot.store(arrays.pop(name))
 
+    def save_packed(self, path: str | os.PathLike[str]) -> None:
+        """Write all parameters to a file as the kernels read them, packed and quantised as they are.
+
+        See `attnlib.save_packed`. Processes that `load_packed` it share one copy in memory.
+
+        Parameters
+        ----------
+        path
+            Where to; a file that is there is replaced when the new one is whole.
+        """
+        entries = {}
+        for name, parameter in self.named_parameters():
+            for index, piece in enumerate(parameter.pieces()):
+                entries[_piece_name(name, index)] = piece
+        save_packed(path, entries)
+
+    def load_packed(self: Self, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
+        """Take all parameters from a file of `save_packed`; nothing changes if any entry is refused.
+
+        Parameters
+        ----------
+        path
+            Written by a layer of the same sizes; of which dtype does not matter, it is taken from there.
+        mapped
+            Whether the parameters stay in the file, as in `attnlib.load_packed`. Default True.
+
+        Returns
+        -------
+        Module
+            The layer itself.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As `attnlib.load_packed`, and if entries are missing, unexpected or of the wrong shape or kind.
+        """
+        slots = dict(self.named_parameters())
+        entries = load_packed(path, mapped=mapped)
+        found: dict[str, tuple[Any, ...]] = {}
+        complaints = []
+        for name, slot in slots.items():
+            pieces: list[Any] = []
+            while (key := _piece_name(name, len(pieces))) in entries:
+                pieces.append(entries.pop(key))
+            found[name] = tuple(pieces)
+            if not pieces:
+                complaints.append(f"{name!r} is missing")
+            elif not slot.accepts(found[name]):
+                shapes = ", ".join(f"{type(piece).__name__} {piece.shape}" for piece in pieces)
+                complaints.append(f"{name!r} is {shapes}, expected {slot.shape}")
+        complaints += [f"{name!r} is unexpected" for name in entries]
+        if complaints:
+            raise ValueError(f"{type(self).__name__}.load_packed: {path}: " + "; ".join(complaints))
+        for name, slot in slots.items():
+            slot.hold(found[name])
+        return self
+
     def to(self: Self, dtype: DTypeLike) -> Self:
         """Convert the layer in place, repacking its weights.
 
@@ -252,6 +331,16 @@ class Module:
         for _, parameter in self.named_parameters():
             parameter.convert(name)
         return self
+
+
+def packed_shapes(pieces: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    """Return the shapes of packed weights; of what is none, (-1,)."""
+    return [piece.shape if isinstance(piece, PackedWeight) else (-1,) for piece in pieces]
+
+
+def _piece_name(name: str, index: int) -> str:
+    """Name a piece of a parameter in a packed file: the first has the parameter's own name."""
+    return f"{name}[{index}]" if index else name
 
 
 def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:

@@ -41,7 +41,7 @@ CALLS = {
     "attention": "q = np.ones((1, 200000, 64), 'float32'); interrupted(lambda: al.attention(q, q, q))",
     "decoding": "cache = many(np.ones((8, 4000, 64), 'float32'), 50000)\n"
     "interrupted(lambda: al.attention(cache[:, :, :1], cache, cache))",
-    "matmul": "a = np.ones((12000, 12000), 'float32'); interrupted(lambda: al.matmul(a, a))",
+    "matmul": "a = np.ones((7000, 7000), 'float32'); interrupted(lambda: al.matmul(a, a))",
     "linear": "w = al.pack_weight(np.ones((4096, 4096), 'float32'), dtype='bfloat16')\n"
     "interrupted(lambda: al.linear(many(block, 1000), w, out=many(np.empty_like(block), 1000)))",
     "softmax": "interrupted(lambda: al.softmax(many(block, 50000), out=many(np.empty_like(block), 50000)))",

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "attnlib/matmul.hpp"
 #include "ops/half_precision.hpp"
@@ -63,19 +65,75 @@ PackedWeight::PackedWeight(const Quantized& weight)
   pack_codes(weight);
 }
 
-void PackedWeight::pack_codes(const Quantized& weight) {
-  const std::int64_t bytes = panel_bytes(in_features_, out_features_, kind_of(format_), group_size_);
+PackedWeight::PackedWeight(const Layout& layout)
+    : out_features_(layout.out_features),
+      in_features_(layout.in_features),
+      group_size_(layout.group_size),
+      panel_width_(layout.panel_width),
+      nbytes_(bytes_of(layout)),
+      format_(layout.format) {}
+
+PackedWeight PackedWeight::stored(const Layout& layout, std::shared_ptr<std::byte> memory, std::int64_t bytes,
+                                  bool copy) {
+  const auto refuse = [](const std::string& why) { throw std::invalid_argument("PackedWeight: " + why); };
+  const std::int64_t rows = layout.out_features, columns = layout.in_features, width = layout.panel_width;
+  constexpr double most_elements = 0x1p50;  // sizes are counted in 64 bits
+  if (rows < 0 || columns < 0 || static_cast<double>(rows) > 0x1p40 || static_cast<double>(columns) > 0x1p40 ||
+      static_cast<double>(rows) * static_cast<double>(columns) > most_elements)
+    refuse("impossible shape (" + std::to_string(rows) + ", " + std::to_string(columns) + ")");
+  if (width < 1 || width > 1024) refuse("impossible panels of " + std::to_string(width) + " columns");
+  const bool int4 = layout.format == WeightFormat::int4;
+  if (layout.group_size != 32 && (!int4 || (layout.group_size != 64 && layout.group_size != 128)))
+    refuse("impossible groups of " + std::to_string(layout.group_size));
+  if (layout.format == WeightFormat::int8 || int4) check_quantized_shape({rows, columns}, layout.format);
+  if (bytes_of(layout) != bytes)
+    refuse("a weight of shape (" + std::to_string(rows) + ", " + std::to_string(columns) + ") takes " +
+           std::to_string(bytes_of(layout)) + " bytes, got " + std::to_string(bytes));
+  PackedWeight weight(layout);
+  weight.set_memory(std::move(memory));
+  if (width == panel_width_of(kind_of(layout.format))) {
+    if (!copy && reinterpret_cast<std::uintptr_t>(weight.panels()) % 64 == 0) return weight;
+    std::shared_ptr<std::byte> own = allocate_lasting(static_cast<std::size_t>(bytes));
+    std::copy_n(weight.panels(), bytes, own.get());
+    weight.set_memory(std::move(own));
+    return weight;
+  }
+  if (weight.is_quantized()) return PackedWeight(weight.quantized());
+  const Memory plain = allocate(static_cast<std::size_t>(rows * columns * dtype_size(weight.dtype())));
+  TensorView view;
+  view.data = plain.get();
+  view.dtype = weight.dtype();
+  view.shape = {rows, columns};
+  view.strides = {columns, 1};
+  weight.unpack(view);
+  return PackedWeight(view, layout.format);
+}
+
+std::int64_t PackedWeight::bytes_of(const Layout& layout) {
+  const std::int64_t width = layout.panel_width;
+  const std::int64_t bytes =
+      panel_bytes(layout.in_features, layout.out_features, kind_of(layout.format), layout.group_size, width);
+  if (layout.format != WeightFormat::int8) return bytes;
+  const std::int64_t columns = (layout.out_features + width - 1) / width * width;
+  return (bytes + 63) / 64 * 64 + (2 * columns + (layout.in_features + 15) / 16 * 16) * 4;
+}
+
+void PackedWeight::set_memory(std::shared_ptr<std::byte> memory) {
+  panels_ = std::move(memory);
+  if (format_ != WeightFormat::int8) return;
   const std::int64_t columns = (out_features_ + panel_width_ - 1) / panel_width_ * panel_width_;
   const std::int64_t depths = (in_features_ + 15) / 16 * 16;
-  const std::int64_t aligned = (bytes + 63) / 64 * 64;
-  nbytes_ = format_ == WeightFormat::int8 ? aligned + (2 * columns + depths) * 4 : bytes;
-  panels_ = allocate_lasting(static_cast<std::size_t>(nbytes_));
+  column_scales_ = reinterpret_cast<float*>(panels_.get() + nbytes_ - (2 * columns + depths) * 4);
+  column_sums_ = reinterpret_cast<std::int32_t*>(column_scales_ + columns);
+  balance_ = reinterpret_cast<float*>(column_sums_ + columns);
+}
+
+void PackedWeight::pack_codes(const Quantized& weight) {
+  nbytes_ = bytes_of(layout());
+  set_memory(allocate_lasting(static_cast<std::size_t>(nbytes_)));
   std::memset(panels_.get(), 0, static_cast<std::size_t>(nbytes_));
   auto* codes = reinterpret_cast<std::uint8_t*>(panels_.get());
   if (format_ == WeightFormat::int8) {
-    column_scales_ = reinterpret_cast<float*>(panels_.get() + aligned);
-    column_sums_ = reinterpret_cast<std::int32_t*>(column_scales_ + columns);
-    balance_ = reinterpret_cast<float*>(column_sums_ + columns);
     std::copy_n(weight.balance.get(), in_features_, balance_);
     const std::int64_t units = (in_features_ + 3) / 4;
     for (std::int64_t n = 0; n < out_features_; ++n) {

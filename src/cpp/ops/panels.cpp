@@ -53,7 +53,11 @@ std::int64_t panel_width_of(ProductKind kind) {
 }
 
 std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, ProductKind kind, std::int64_t group_size) {
-  const std::int64_t width = panel_width_of(kind);
+  return panel_bytes(depth, columns, kind, group_size, panel_width_of(kind));
+}
+
+std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, ProductKind kind, std::int64_t group_size,
+                         std::int64_t width) {
   const std::int64_t unit = unit_depth(kind, group_size);
   // A group of int4: half a byte each, and two numbers of two bytes.
   const std::int64_t bytes = kind == ProductKind::int4 ? group_size / 2 + 4 : unit_bytes(kind);

@@ -18,8 +18,10 @@ std::int64_t unit_depth(ProductKind kind, std::int64_t group_size = 1);
 
 std::int64_t panel_width_of(ProductKind kind);
 
-// Bytes that a matrix takes in panels.
+// Bytes that a matrix takes in panels: in those of the kernels in use, or in panels of `width` columns.
 std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, ProductKind kind, std::int64_t group_size = 1);
+std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, ProductKind kind, std::int64_t group_size,
+                         std::int64_t width);
 
 // Packs b(k, n) = source[k * depth_stride + n * column_stride] into panels of a float kind, panels in parallel (threads
 // 0: all). A source with neither stride 1 is gathered first.

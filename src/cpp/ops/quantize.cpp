@@ -95,6 +95,14 @@ void quantize_group_int4(const float* group, std::int64_t size, float& scale, fl
 
 }  // namespace
 
+void check_quantized_shape(const Shape& shape, WeightFormat format) {
+  // Beyond that the sums of int8 products would not fit into 32 bits.
+  constexpr std::int64_t longest = 65536;
+  if (shape[1] > longest)
+    throw std::invalid_argument("pack_weight: " + name_of(format) + " holds at most " + std::to_string(longest) +
+                                " in_features, got weight of shape " + shape.to_string());
+}
+
 std::int64_t PackedWeight::Quantized::groups() const {
   return format == WeightFormat::int8 ? 1 : (in_features + group_size - 1) / group_size;
 }
@@ -120,11 +128,7 @@ PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, 
   if (weight.rank() != 2)
     throw std::invalid_argument("pack_weight: weight must be (out_features, in_features), got shape " +
                                 weight.shape.to_string());
-  // Beyond that the sums of int8 products would not fit into 32 bits.
-  constexpr std::int64_t longest = 65536;
-  if (weight.shape[1] > longest)
-    throw std::invalid_argument("pack_weight: " + name_of(format) + " holds at most " + std::to_string(longest) +
-                                " in_features, got weight of shape " + weight.shape.to_string());
+  check_quantized_shape(weight.shape, format);
   if (format == WeightFormat::int4 && group_size != 32 && group_size != 64 && group_size != 128)
     throw std::invalid_argument("pack_weight: group_size must be 32, 64 or 128, got " + std::to_string(group_size));
   PackedWeight::Quantized result{format, weight.shape[0], weight.shape[1], group_size, {}, {}, {}, {}};

@@ -35,6 +35,16 @@ class PackedWeight {
     Quantized rows(std::int64_t start, std::int64_t stop) const;
   };
   explicit PackedWeight(const Quantized& weight);
+  // Panels that were laid out before, here or by another rung, in memory that is only read: of a file, say, that
+  // several processes map. They stay where they are unless `copy` is wanted; where the
+  // kernels in use read panels of another width they are laid out anew. std::invalid_argument unless `bytes` is what
+  // such a weight takes; what is in them can be anything.
+  struct Layout {
+    WeightFormat format;
+    std::int64_t out_features, in_features, group_size, panel_width;
+  };
+  static PackedWeight stored(const Layout& layout, std::shared_ptr<std::byte> memory, std::int64_t bytes, bool copy);
+  Layout layout() const { return {format_, out_features_, in_features_, group_size_, panel_width_}; }
 
   std::int64_t out_features() const { return out_features_; }
   std::int64_t in_features() const { return in_features_; }
@@ -55,6 +65,9 @@ class PackedWeight {
   Quantized quantized() const;
 
  private:
+  explicit PackedWeight(const Layout& layout);
+  static std::int64_t bytes_of(const Layout& layout);
+  void set_memory(std::shared_ptr<std::byte> memory);
   void pack_codes(const Quantized& weight);
 
   std::int64_t out_features_, in_features_, group_size_, panel_width_, nbytes_ = 0;
@@ -65,6 +78,9 @@ class PackedWeight {
   std::int32_t* column_sums_ = nullptr;
   float* balance_ = nullptr;
 };
+
+// std::invalid_argument for rows that are too long for int8 and int4.
+void check_quantized_shape(const Shape& shape, WeightFormat format);
 
 // The nearest codes of a weight, column by column (int8) or group by group (int4); see ops/quantize.cpp.
 PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, std::int64_t group_size);

@@ -72,7 +72,12 @@ ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
 #if defined(__AVX512BF16__)
 // Rounding to bfloat16 and dot products of its pairs are instructions.
 #define ATTNLIB_DOT_BFLOAT16 1
-ATTNLIB_INLINE bool any_subnormal(vec<float> value) { return _mm512_fpclass_ps_mask(value, 0x20) != 0; }
+// By its bits: what looks at the value takes subnormal numbers for zero, too.
+ATTNLIB_INLINE bool any_subnormal(vec<float> value) {
+  const __m512i bits = bit_cast<__m512i>(value);
+  const __mmask16 no_exponent = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
+  return _mm512_mask_test_epi32_mask(no_exponent, bits, _mm512_set1_epi32(0x007fffff)) != 0;
+}
 ATTNLIB_INLINE u16half convert_to_bfloat16(vec<float> value) { return bit_cast<u16half>(_mm512_cvtneps_pbh(value)); }
 #endif
 
