@@ -221,8 +221,8 @@ def test_it_needs_no_optional_package(run_python: RunPython) -> None:
 
 def test_the_file() -> None:
     assert FILE.stat().st_size <= 1.5e6
-    installed = Path(models.__file__).parents[1] / "data" / FILE.name
-    assert installed.read_bytes() == FILE.read_bytes()
+    if train_translator.FILE.exists():  # tools/build_wheels runs the tests without a source tree
+        assert FILE.read_bytes() == train_translator.FILE.read_bytes()
     # The library finds nothing wrong with it either.
     pytest.importorskip("safetensors")
     assert SafetensorsFile(FILE).shapes == SafetensorsFile(FILE, checked=False).shapes

@@ -11,4 +11,6 @@ __asm__(".symver pow,pow@GLIBC_2.2.5");
 
 // glibc 2.32 tells libstdc++ whether a process has one thread, so that it may count references without atomic
 // instructions. 0 is always right.
-extern "C" [[gnu::weak, gnu::visibility("hidden")]] char __libc_single_threaded = 0;
+extern "C" {
+[[gnu::weak, gnu::visibility("hidden")]] char __libc_single_threaded = 0;
+}
