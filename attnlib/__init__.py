@@ -48,7 +48,7 @@ from attnlib.runtime import (
 )
 
 if TYPE_CHECKING:
-    from attnlib import models, viz
+    from attnlib import compat, models, viz
 
 __version__ = "0.1.0"
 
@@ -58,6 +58,7 @@ __all__ = [
     "attention",
     "attention_varlen",
     "available_isas",
+    "compat",
     "functional",
     "gelu",
     "get_num_threads",
@@ -92,6 +93,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Loaded when first asked for: importing attnlib beside NumPy stays cheap.
-    if name in ("models", "viz"):
+    if name in ("compat", "models", "viz"):
         return importlib.import_module(f"attnlib.{name}")
     raise AttributeError(f"module 'attnlib' has no attribute {name!r}")
