@@ -29,7 +29,10 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     package_parent = Path(al.__file__).parent.parent
     compiler = sysconfig.get_config_var("CXX") or "g++"
     for command in (
-        [sys.executable, "-m", "cython", "-3", "--cplus", "-I", package_parent, "-o", generated, SOURCE],
+        [
+            *(sys.executable, "-m", "cython", "-3", "--cplus", "-X", "freethreading_compatible=True"),
+            *("-I", package_parent, "-o", generated, SOURCE),
+        ],
         [
             *compiler.split(),
             "-O1",

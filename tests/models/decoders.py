@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+# Not every Python has wheels of these.
+save_file = pytest.importorskip("safetensors.numpy").save_file
+tokenizers = pytest.importorskip("tokenizers")
+Tokenizer, decoders, models = tokenizers.Tokenizer, tokenizers.decoders, tokenizers.models
+pre_tokenizers = tokenizers.pre_tokenizers
 
 Array = NDArray[Any]
 
