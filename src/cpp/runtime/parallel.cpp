@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <string>
 
@@ -78,8 +79,20 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     return;
   }
   dispatch_record().threads = std::max(dispatch_record().threads, used);
+  // An exception that left the region would end the process: the first is thrown again by the calling thread, and
+  // tasks that have not begun are passed over.
+  std::exception_ptr failure;
+  std::atomic<bool> failed{false};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
-  for (std::int64_t task = 0; task < count; ++task) body(context, task);
+  for (std::int64_t task = 0; task < count; ++task) {
+    if (failed.load(std::memory_order_relaxed)) continue;
+    try {
+      body(context, task);
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace attnlib
