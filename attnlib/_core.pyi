@@ -40,6 +40,12 @@ class PackedWeight:
     def __getstate__(self) -> tuple[Any, ...]: ...
     def __setstate__(self, arg0: tuple[Any, ...], /) -> None: ...
 
+# Where attention changes its plan: kernels/attention_decode.hpp
+
+decode_rows: int
+decode_least_keys: int
+decode_chunk: int
+
 # Runtime
 
 def isa() -> str: ...

@@ -175,9 +175,9 @@ def trim() -> int:
     """Give memory that is kept for further calls back to the system.
 
     Every thread that has computed keeps its scratch memory, some hundred kilobytes to 16 MB, so that the next
-    call finds it warm; up to 64 MB that large results were in are kept for the next ones; and glibc keeps what
-    was freed. Threads that are in the middle of a call keep theirs.
-    Results do not change, the next calls take a little longer. Any thread may call it at any time.
+    call finds it warm; up to 64 MB that large results were in are kept for the next ones; and glibc keeps
+    what was freed. Threads that are in the middle of a call keep theirs. Results do not change, the next
+    calls take a little longer. Any thread may call it at any time.
 
     Returns
     -------

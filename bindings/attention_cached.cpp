@@ -30,8 +30,11 @@ py::object bound_cached_attention(const py::object& query_object, const py::obje
   tokens.query = query.view();
   tokens.key = key.view();
   tokens.value = value.view();
-  tokens.key_cache = array_to_change(key_cache_object, operation, "key_cache", dtype, {&query, &key, &value});
-  tokens.value_cache = array_to_change(value_cache_object, operation, "value_cache", dtype, {&query, &key, &value});
+  const std::initializer_list<const FloatArray*> inputs = {&query, &key, &value, &cos, &sin};
+  tokens.key_cache = array_to_change(key_cache_object, operation, "key_cache", dtype, inputs);
+  tokens.value_cache = array_to_change(value_cache_object, operation, "value_cache", dtype, inputs);
+  if (share_memory(tokens.key_cache, key_cache_object, tokens.value_cache, value_cache_object))
+    throw std::invalid_argument("cached_attention: key_cache and value_cache must share no memory");
   const auto lengths = integers_from(lengths_object, operation, "lengths");
   if (!lengths) throw py::type_error("cached_attention: lengths must be integers (B,), got None");
   tokens.lengths = {lengths->values.data(), lengths->shape, {}};

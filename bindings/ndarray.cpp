@@ -84,6 +84,14 @@ bool may_overlap(const TensorView& a, const TensorView& b) {
   return a_low < b_high && b_low < a_high;
 }
 
+// Whether a broadcast axis makes one element of several.
+bool overlaps_itself(const TensorView& view) {
+  if (view.size() == 0) return false;
+  for (int axis = 0; axis < view.rank(); ++axis)
+    if (view.shape[axis] > 1 && view.strides[axis] == 0) return true;
+  return false;
+}
+
 bool same_window(const TensorView& a, const TensorView& b) {
   return a.data == b.data && a.dtype == b.dtype && a.shape == b.shape && a.strides == b.strides;
 }
@@ -267,10 +275,22 @@ TensorView array_to_change(const py::object& object, const char* operation, cons
   if (!array.writeable() || !readable)
     throw std::invalid_argument(prefix(operation, argument) +
                                 " must be writable, aligned, of native byte order and contiguous along its last axis");
+  if (overlaps_itself(view))
+    throw std::invalid_argument(prefix(operation, argument) +
+                                " must not be broadcast: several of its elements are one, strides are " +
+                                view.strides.to_string());
   for (const FloatArray* input : inputs)
-    if (may_overlap(view, input->view()))
+    if (!input->absent() && may_overlap(view, input->view()))
       throw std::invalid_argument(prefix(operation, argument) + " must share no memory with " + input->argument());
   return view;
+}
+
+bool share_memory(const TensorView& a, const py::object& a_array, const TensorView& b, const py::object& b_array) {
+  if (!may_overlap(a, b)) return false;
+  // Views may lie between each other, as keys and values side by side do. NumPy tells them apart, with a limit to its
+  // efforts, beyond which it says yes.
+  constexpr int effort = 10000;
+  return py::module_::import("numpy").attr("may_share_memory")(a_array, b_array, effort).cast<bool>();
 }
 
 Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,

@@ -135,9 +135,12 @@ void without_gil(Operation&& operation) {
 }
 
 // An array that an operation reads and changes where it is: writable, native, contiguous along the last axis, of
-// exactly `dtype`, and apart from the inputs.
+// exactly `dtype`, no two of its elements one, and apart from the inputs.
 TensorView array_to_change(const py::object& object, const char* operation, const char* argument, DType dtype,
                            std::initializer_list<const FloatArray*> inputs);
+
+// Whether two of those (each a view, and the array that it is of) have an element in common.
+bool share_memory(const TensorView& a, const py::object& a_array, const TensorView& b, const py::object& b_array);
 
 class Output {
  public:

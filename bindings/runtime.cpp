@@ -59,6 +59,10 @@ void register_runtime(py::module_& module) {
     return py::make_tuple(record.operation, kernels().rung, text(record.kernel, record.operation),
                           text(record.plan, "rows"), record.threads, record.workspace_bytes, py::tuple(notes));
   });
+  // Where attention changes its plan, for layers that must not let it.
+  module.attr("decode_rows") = decode_rows;
+  module.attr("decode_least_keys") = decode_least_keys;
+  module.attr("decode_chunk") = decode_chunk;
   module.def("build_info", [] {
     py::dict info;
     info["compiler"] = ATTNLIB_COMPILER;

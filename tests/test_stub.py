@@ -27,7 +27,12 @@ def parameters(function: ast.FunctionDef) -> list[tuple[str, Any]]:
 
 def test_same_functions() -> None:
     members = {name: member for name, member in vars(_core).items() if not name.startswith("_")}
-    assert set(FUNCTIONS) == {name for name in members if not isinstance(members[name], type)}
+    assert set(FUNCTIONS) == {name for name in members if not isinstance(members[name], type | int)}
+
+
+def test_same_numbers() -> None:
+    declared = {node.target.id for node in STUB.body if isinstance(node, ast.AnnAssign)} - {"_c_api"}  # type: ignore[union-attr]
+    assert declared == {name for name, member in vars(_core).items() if isinstance(member, int)}
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

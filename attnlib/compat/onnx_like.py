@@ -184,7 +184,8 @@ def _heads_apart(name: str, array: Array, heads: int) -> Array:
         raise ValueError(
             f"Attention: the last axis of {name} must be a multiple of {heads} heads, got {size}"
         )
-    return array.reshape(batch, length, heads, size // heads).swapaxes(1, 2)
+    apart: Array = array.reshape(batch, length, heads, size // heads).swapaxes(1, 2)
+    return apart
 
 
 def _behind(name: str, past: Array, new: Array) -> Array:

@@ -43,13 +43,16 @@ def cached_attention(
         Of the new tokens.
     key_cache, value_cache : ndarray, shapes (B, G, C, D) and (B, G, C, Dv)
         Written at places ``lengths[b] .. lengths[b] + S - 1`` of sequence b. Of the dtype that query, key and
-        value promote to, contiguous along the last axis, and sharing no memory with anything else here.
+        value promote to, contiguous along the last axis, not broadcast, and sharing no memory with anything
+        else here.
     lengths : array_like of int, shape (B,)
         The tokens that the cache holds for each sequence. The caller counts: they are not changed.
-    cos, sin : array_like, shape (max_position, R / 2), optional
-        As for `rotary_embedding`. Default: nothing turns.
+    cos, sin : array_like, shape (max_position, R / 2) or (B, S, R / 2), optional
+        As for `rotary_embedding`, but cast to the dtype that query, key and value promote to: they never
+        widen it, since the cache has it. Default: nothing turns.
     positions : array_like of int, shape (S,) or (B, S), optional
-        Where the new tokens stand. Default: behind those that the cache holds.
+        Where the new tokens stand. Default: behind those that the cache holds. None if `cos` and `sin` are
+        (B, S, R / 2).
     causal
         Whether a new token sees only itself and what came before it. Default True.
     window
@@ -87,8 +90,10 @@ def cached_attention(
         query = np.asarray(query)
         before, count = np.asarray(lengths), query.shape[2]
         if cos is not None and sin is not None:
-            places = before[:, None] + np.arange(count) if positions is None else positions
-            query = rotary_embedding(query, cos, sin, positions=places)
+            if positions is None and np.ndim(cos) != 3:
+                positions = before[:, None] + np.arange(count)
+            cos, sin = (np.asarray(table).astype(key_cache.dtype) for table in (cos, sin))
+            query = rotary_embedding(query, cos, sin, positions=positions)
         unused = ("mask", "bias", "query_offset", "softcap", "alibi_slopes", "sinks")
         options = {
             "causal": causal,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib._core import decode_rows
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.linear import Linear
@@ -30,9 +31,6 @@ from attnlib.nn.sublayers import (
 __all__ = ["TransformerDecoderLayer"]
 
 _Sublayer = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
-
-# `attnlib.attention` may decode, instead of tiling, up to so many queries; a single one with few keys too.
-_DECODED_QUERIES = 16
 
 
 class TransformerDecoderLayer(Module):
@@ -264,7 +262,8 @@ class TransformerDecoderLayer(Module):
 
 def _most_rows(queries: int) -> int:
     """How many rows a target of so many valid queries may have, padding included, and keep its plan."""
-    return queries if queries <= 1 else _DECODED_QUERIES if queries <= _DECODED_QUERIES else sys.maxsize
+    # `attnlib.attention` may decode, instead of tiling, up to so many; a single one with few keys too.
+    return queries if queries <= 1 else decode_rows if queries <= decode_rows else sys.maxsize
 
 
 def _attend_as_if_alone(

@@ -10,21 +10,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.functional import attention, cached_attention, rotary_embedding
-from attnlib.nn.kv_store import KVStore
+from attnlib.nn.kv_checks import check_tokens, storage_dtype, whole_numbers
+from attnlib.nn.kv_pair import Pair, empty_pair, gathered_pair, stacked_pairs
+from attnlib.nn.kv_room import Limits, Room, make_room
 from attnlib.nn.module import check_size
 
 __all__ = ["KVCache"]
 
-_DTYPES = {
-    dtype.name: dtype
-    for dtype in (np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int8))
-}
 _Read = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
+_Step = tuple[Room, list[int]]
 
 
 class KVCache:
@@ -98,12 +96,6 @@ class KVCache:
                 check_size("KVCache", **{name: limit})
                 if limit == 0:
                     raise ValueError(f"KVCache: {name} must be at least 1, got 0")
-        try:
-            name = np.dtype(dtype).name
-        except TypeError:
-            raise TypeError(f"KVCache: dtype {dtype!r} is not known") from None
-        if name not in _DTYPES:
-            raise TypeError(f"KVCache: dtype must be one of {', '.join(_DTYPES)}, got {name}")
         self.num_layers = num_layers
         self.batch_size = batch_size
         self.num_kv_heads = num_kv_heads
@@ -111,10 +103,10 @@ class KVCache:
         self.max_length = max_length
         self.window = window
         self.evict_by = evict_by
-        self.dtype = _DTYPES[name]
+        self.dtype = storage_dtype(dtype)
         room = capacity if max_length is None else min(capacity, max_length)
         shape = (batch_size, num_kv_heads, room, head_dim)
-        self._stores = [KVStore.pair(shape, self.dtype) for _ in range(num_layers)]
+        self._stores = [empty_pair(shape, self.dtype) for _ in range(num_layers)]
         self._shared = [False] * num_layers
         self._lengths = np.zeros((num_layers, batch_size), np.int64)
         self._evicted = np.zeros((num_layers, batch_size), np.int64)
@@ -162,26 +154,9 @@ class KVCache:
             If the layer, a shape or a dtype is not the cache's, or `max_length` would be passed. The cache
             is then unchanged.
         """
-        keys, values = np.asarray(key), np.asarray(value)
-        self._check("key", keys)
-        self._check("value", values)
-        count = keys.shape[2]
-        if values.shape[2] != count:
-            raise ValueError(f"KVCache.append: key {keys.shape} and value {values.shape} differ")
-        if new_lengths is None:
-            new = [count] * self.batch_size
-        else:
-            new = self._integers("append: new_lengths", new_lengths, count).tolist()
-        before = self._places(layer, new)
-        ends = [start + length for start, length in zip(before, new, strict=True)]
-        for store, array in zip(self._stores[layer], (keys, values), strict=True):
-            if len({*before}) == len({*new}) == 1:
-                store.write(slice(None), before[0], array[:, :, : new[0]])
-            else:
-                for row, (start, length) in enumerate(zip(before, new, strict=True)):
-                    store.write(row, start, array[row, :, :length])
-        self._lengths[layer] = ends
-        return self._read(layer, ends)
+        room, lengths = self._write(layer, key, value, new_lengths)
+        self._keep(layer, room, lengths)
+        return _read(room.stores, lengths)
 
     def attend(
         self,
@@ -205,6 +180,7 @@ class KVCache:
         query : (B, H, S, D)
         cos, sin, positions
             As for `attnlib.rotary_embedding`. Default: nothing turns; behind what this layer has been given.
+            Tables are cast to the cache's dtype; with int8 they promote with queries and keys.
         window
             How many tokens a query sees, itself included. Default, and at most: the cache's window.
         scale
@@ -217,57 +193,72 @@ class KVCache:
         Raises
         ------
         IndexError, TypeError, ValueError
-            As `append`, `attnlib.rotary_embedding` and `attnlib.attention`.
+            As `append`, `attnlib.rotary_embedding` and `attnlib.attention`. The cache is then unchanged.
         """
         if (cos is None) != (sin is None):
             raise ValueError("KVCache.attend: cos and sin are given together, or not at all")
         window = self.window if window is None else window
         if window is not None and not 1 <= window <= (self.window or window):
             raise ValueError(f"KVCache.attend: window must be from 1 to {self.window}, got {window}")
-        if cos is not None and positions is None and 0 <= layer < self.num_layers:
+        if cos is not None and np.ndim(cos) != 3 and positions is None and 0 <= layer < self.num_layers:
             places = self._lengths[layer] + self._evicted[layer]
             positions = places[:, None] + np.arange(query.shape[2])
         if self.dtype != np.int8:
             self._check("key", key)
-            before = self._places(layer, [key.shape[2]] * self.batch_size)
-            keys, values = (store.data for store in self._stores[layer])
+            room = self._room(layer, [key.shape[2]] * self.batch_size)
+            keys, values = (store.data for store in room.stores)
             out = cached_attention(
                 query,
                 key,
                 value,
                 keys,
                 values,
-                np.array(before, np.int64),
+                np.array(room.lengths, np.int64),
                 cos=cos,
                 sin=sin,
                 positions=positions,
                 window=window,
                 scale=scale,
             )
-            self._lengths[layer] = [length + key.shape[2] for length in before]
+            self._keep(layer, room, [length + key.shape[2] for length in room.lengths])
             return out
         if cos is not None and sin is not None:
             query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
-        keys, values, lengths = self.append(layer, key, value)
+        room, lengths = self._write(layer, key, value, None)
+        keys, values, key_lengths = _read(room.stores, lengths)
         sides = None if window is None else (window - 1, None)
-        heads = attention(query, keys, values, causal=True, window=sides, key_lengths=lengths, scale=scale)
+        heads = attention(
+            query, keys, values, causal=True, window=sides, key_lengths=key_lengths, scale=scale
+        )
+        self._keep(layer, room, lengths)
         return np.ascontiguousarray(heads.swapaxes(1, 2))
 
     def read(self, layer: int) -> _Read:
         """Return keys, values and lengths of one layer, as `append` does."""
-        return self._read(layer, self._lengths[layer].tolist())
-
-    def _read(self, layer: int, lengths: list[int]) -> _Read:
-        longest = max(lengths, default=0)
-        key, value = self._stores[layer]
-        return key.read(longest), value.read(longest), np.array(lengths, np.int64)
+        return _read(self._stores[layer], self._lengths[layer].tolist())
 
     def truncate(self, length: ArrayLike) -> None:
         """Forget tokens after the first `length`, an integer or (B,): the rollback of speculation.
 
         Lengths count kept tokens, as `lengths` does. A sequence that is shorter stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `length` is of another dtype or shape or negative, or a sequence would lack evicted tokens:
+            of one that has lost some, ``window - 1`` must stay, all that the next query may read. The tokens
+            of the last `append` can always be forgotten. The cache is then unchanged.
         """
-        limit = self._integers("truncate: length", length)
+        limit = whole_numbers("truncate: length", length, self.batch_size)
+        least = (self.window or 1) - 1
+        lacking = (self._evicted > 0) & (limit < self._lengths) & (limit < least)
+        if lacking.any():
+            layer, row = np.argwhere(lacking)[0]
+            raise ValueError(
+                f"KVCache.truncate: length is {limit[row]} for sequence {row}, of which the first"
+                f" {self._evicted[layer, row]} tokens were evicted: at least {least} of those kept must stay,"
+                " the next token reads them; or reset() forgets all"
+            )
         np.minimum(self._lengths, limit, out=self._lengths)
 
     def reorder(self, indices: ArrayLike) -> None:
@@ -278,7 +269,7 @@ class KVCache:
         if ((rows < 0) | (rows >= self.batch_size)).any():
             raise ValueError(f"KVCache.reorder: indices must be in 0..{self.batch_size - 1}, got {rows}")
         rows = rows.astype(np.intp)
-        self._stores = [(key.rows(rows), value.rows(rows)) for key, value in self._stores]
+        self._stores = [gathered_pair(pair, rows) for pair in self._stores]
         self._shared = [False] * self.num_layers
         self._lengths = self._lengths[:, rows]
         self._evicted = self._evicted[:, rows]
@@ -299,11 +290,9 @@ class KVCache:
         joined._lengths = np.concatenate([cache._lengths for cache in caches], axis=1)
         joined._evicted = np.concatenate([cache._evicted for cache in caches], axis=1)
         joined._shared = [False] * first.num_layers
-        joined._stores = []
-        for layer in range(first.num_layers):
-            pairs = [cache._stores[layer] for cache in caches]
-            keys, values = zip(*pairs, strict=True)
-            joined._stores.append((KVStore.stacked(keys), KVStore.stacked(values)))
+        joined._stores = [
+            stacked_pairs([cache._stores[layer] for cache in caches]) for layer in range(first.num_layers)
+        ]
         return joined
 
     def _kind(self) -> tuple[Any, ...]:
@@ -347,82 +336,54 @@ class KVCache:
 
         return load_cache(Path(path))
 
-    def _check(self, name: str, tokens: NDArray[Any]) -> None:
-        shape = tokens.shape
-        if len(shape) != 4 or (shape[0], shape[1], shape[3]) != (
-            self.batch_size,
-            self.num_kv_heads,
-            self.head_dim,
-        ):
-            expected = f"({self.batch_size}, {self.num_kv_heads}, S, {self.head_dim})"
-            raise ValueError(f"KVCache.append: {name} has shape {shape}, the cache needs {expected}")
-        if tokens.dtype == self.dtype != np.int8:
-            return
-        floats = (np.dtype(np.float32), np.dtype(np.float16), _DTYPES["bfloat16"])
-        allowed = floats if self.dtype == np.int8 else (self.dtype,)
-        if tokens.dtype not in allowed:
-            names = ", ".join(dtype.name for dtype in allowed)
-            raise TypeError(
-                f"KVCache.append: {name} has dtype {tokens.dtype}, a {self.dtype} cache takes {names}"
-            )
-
-    def _integers(self, what: str, value: ArrayLike, most: int | None = None) -> NDArray[np.int64]:
-        array = np.asarray(value)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"KVCache.{what} must be integers, got {array.dtype}")
-        if array.shape not in ((), (self.batch_size,)):
-            raise ValueError(f"KVCache.{what} has shape {array.shape}, expected () or ({self.batch_size},)")
-        if (array < 0).any() or (most is not None and (array > most).any()):
-            bound = "not be negative" if most is None else f"be in 0..{most}"
-            raise ValueError(f"KVCache.{what} must {bound}, got {array}")
-        return np.broadcast_to(array.astype(np.int64), (self.batch_size,))
-
-    def _places(self, layer: int, new: list[int]) -> list[int]:
-        """Make room for new tokens and return where those of each sequence go.
+    def _room(self, layer: int, new: list[int]) -> Room:
+        """Find where new tokens of each sequence go, or make room for them; nothing changes yet.
 
         As plain integers: this is called for each layer of each token, and small arrays are slow.
         """
         if not 0 <= layer < self.num_layers:
             raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
         lengths: list[int] = self._lengths[layer].tolist()
-        capacity = self._stores[layer][0].data.shape[2]
+        stores = self._stores[layer]
+        capacity = stores[0].data.shape[2]
         if self._shared[layer] or max(lengths, default=0) + max(new, default=0) > capacity:
-            return self._make_room(layer, lengths, new)
-        return lengths
+            return make_room(stores, lengths, new, Limits(self.max_length, self.window, self.evict_by))
+        return Room(stores, lengths)
 
-    def _make_room(self, layer: int, lengths: list[int], new: list[int]) -> list[int]:
-        """Evict, grow and stop sharing, to have room for `new`; return what is left of `lengths`."""
-        capacity = self._stores[layer][0].data.shape[2]
-        kept = lengths
-        needed = _longest(lengths, new)
-        if self.window is not None and needed > capacity:
-            # The first new query reads window - 1 older tokens.
-            unread = [max(length - self.window + 1, 0) for length in lengths]
-            kept = [
-                length - old // self.evict_by * self.evict_by
-                for length, old in zip(lengths, unread, strict=True)
-            ]
-            needed = _longest(kept, new)
-        if self.max_length is not None and needed > self.max_length:
-            raise ValueError(f"KVCache.append: {needed} tokens do not fit in max_length {self.max_length}")
-        if needed > capacity or self._shared[layer]:
-            room = max(needed, 2 * capacity) if needed > capacity else capacity
-            room = room if self.max_length is None else min(room, self.max_length)
-            # Before eviction the old tokens may need more than the new room has: they fitted in `capacity`.
-            room = max(room, capacity)
-            key, value = self._stores[layer]
-            longest = max(lengths, default=0)
-            self._stores[layer] = key.resized(room, longest), value.resized(room, longest)
+    def _write(self, layer: int, key: ArrayLike, value: ArrayLike, new_lengths: ArrayLike | None) -> _Step:
+        """Write new tokens behind those that a layer keeps, which are only counted by `_keep`."""
+        keys, values = np.asarray(key), np.asarray(value)
+        self._check("key", keys)
+        self._check("value", values)
+        count = keys.shape[2]
+        if values.shape[2] != count:
+            raise ValueError(f"KVCache.append: key {keys.shape} and value {values.shape} differ")
+        if new_lengths is None:
+            new = [count] * self.batch_size
+        else:
+            new = whole_numbers("append: new_lengths", new_lengths, self.batch_size, count).tolist()
+        room = self._room(layer, new)
+        for store, array in zip(room.stores, (keys, values), strict=True):
+            if len({*room.lengths}) == len({*new}) == 1:
+                store.write(slice(None), room.lengths[0], array[:, :, : new[0]])
+            else:
+                for row, (start, length) in enumerate(zip(room.lengths, new, strict=True)):
+                    store.write(row, start, array[row, :, :length])
+        return room, [start + length for start, length in zip(room.lengths, new, strict=True)]
+
+    def _keep(self, layer: int, room: Room, lengths: list[int]) -> None:
+        """Let a layer have what has been written to `room`: the end of a step that nothing refused."""
+        if room.stores is not self._stores[layer]:
+            self._stores[layer] = room.stores
             self._shared[layer] = False
-        if kept is not lengths:
-            for row, (length, rest) in enumerate(zip(lengths, kept, strict=True)):
-                for store in self._stores[layer]:
-                    store.drop_first(row, length - rest, length)
-                self._evicted[layer, row] += length - rest
-            # At once, so that the counts agree with the arrays whatever fails later.
-            self._lengths[layer] = kept
-        return kept
+            self._evicted[layer] += self._lengths[layer] - room.lengths
+        self._lengths[layer] = lengths
+
+    def _check(self, name: str, tokens: NDArray[Any]) -> None:
+        check_tokens(name, tokens, self.batch_size, self.num_kv_heads, self.head_dim, self.dtype)
 
 
-def _longest(lengths: list[int], new: list[int]) -> int:
-    return max((length + more for length, more in zip(lengths, new, strict=True)), default=0)
+def _read(stores: Pair, lengths: list[int]) -> _Read:
+    longest = max(lengths, default=0)
+    key, value = stores
+    return key.read(longest), value.read(longest), np.array(lengths, np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attnlib.nn.kv_cache import KVCache
-from attnlib.nn.kv_store import KVStore
+from attnlib.nn.kv_pair import empty_pair
 from attnlib.nn.npz_file import read_npz, write_npz
 
 __all__ = ["load_cache", "save_cache"]
@@ -70,13 +70,12 @@ def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
     stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
     for layer in range(layers):
         shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)
-        pair = []
-        for name in ("key", "value"):
-            data = _entry(entries, f"{name}.{layer}", shape, stored).view(cache.dtype)
-            quantised = cache.dtype == np.int8
-            scales = _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32) if quantised else None
-            pair.append(KVStore(data, scales))
-        cache._stores.append((pair[0], pair[1]))
+        pair = empty_pair(shape, cache.dtype)
+        for name, store in zip(("key", "value"), pair, strict=True):
+            store.data[:] = _entry(entries, f"{name}.{layer}", shape, stored).view(cache.dtype)
+            if store.scales is not None:
+                store.scales[:] = _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32)
+        cache._stores.append(pair)
     cache.num_layers = layers
     cache._shared = [False] * layers
     cache._lengths, cache._evicted = lengths, evicted

@@ -110,7 +110,9 @@ def arguments(**changes: Any) -> dict[str, Any]:
 
 
 table = np.ones((9, 4), np.float32)
+table_3d = np.ones((2, 3, 4), np.float32)
 joined = np.zeros((2, 2, 13, 8), np.float32)
+same = np.zeros((2, 2, 10, 8), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,20 @@ joined = np.zeros((2, 2, 13, 8), np.float32)
             {"cos": table, "sin": table, "positions": [[0, 1]]},
             r"positions must have shape \(S,\) or \(B, S\)",
         ),
+        ({"key_cache": same, "value_cache": same, "value": same[:, :, :3] + 0}, "must share no memory$"),
+        (
+            {"key_cache": joined[:, :, 3:], "value_cache": joined[:, :, :10], "value": same[:, :, :3] + 0},
+            "key_cache and value_cache must share no memory",
+        ),
+        (
+            {"key_cache": np.lib.stride_tricks.as_strided(same, (2, 2, 10, 8), (0, 320, 32, 4))},
+            "key_cache must not be broadcast",
+        ),
+        (
+            {"cos": table_3d, "sin": table_3d, "positions": [0, 1, 2]},
+            "positions must be None when cos and sin",
+        ),
+        ({"cos": table_3d[:, :2], "sin": table_3d[:, :2]}, r"\(B, S, R/2\), does not fit"),
         ({"window": 0}, "window must be None or a number of tokens of at least 1, got 0"),
         ({"window": 2.5}, "window must be integers, got float64"),
         ({"scale": float("nan")}, "scale must be finite"),
@@ -215,7 +231,7 @@ def test_a_refused_step_leaves_a_windowed_cache_as_it_was() -> None:
     with pytest.raises(TypeError):
         cache.attend(0, token.astype(np.float64), token, token)
     assert cache.positions.tolist() == [5]
-    assert cache.read(0)[0][0, 0, :, 0].tolist() == [3, 4]
+    assert cache.read(0)[0][0, 0, :, 0].tolist() == [0, 1, 2, 3, 4]
     cache.attend(0, token, 5 * token, 5 * token)
     assert cache.read(0)[0][0, 0, :, 0].tolist() == [3, 4, 5]
 

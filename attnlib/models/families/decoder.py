@@ -10,16 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
+from attnlib._core import decode_chunk, decode_least_keys
 from attnlib.functional import attention, rotary_embedding
 from attnlib.models.families.token_model import TokenModel
 
 __all__ = ["Decoder", "Turns", "attend"]
-
-
-# So that eviction moves no bits, evicted tokens are multiples of the chunks in which attention sums keys, and
-# so many stay that it does not take its plan for few keys.
-_EVICT_BY = 256
-_LEAST_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -120,15 +115,17 @@ class Decoder(TokenModel):
         """
         if self.window is None:
             return super().cache(batch, capacity)
-        window = max(self.window, _LEAST_KEPT + 1)
+        # So that eviction moves no bits, evicted tokens are multiples of the chunks in which attention sums
+        # keys, and so many stay that it does not take its plan for few keys.
+        window = max(self.window, decode_least_keys + 1)
         return nn.KVCache(
             self.num_layers,
             batch,
             self.num_key_value_heads,
             self.head_dim,
-            capacity=min(capacity, window + 2 * _EVICT_BY),
+            capacity=min(capacity, window + 2 * decode_chunk),
             window=window,
-            evict_by=_EVICT_BY,
+            evict_by=decode_chunk,
             dtype=self.dtype,
         )
 

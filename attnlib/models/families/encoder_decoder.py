@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
+from attnlib._core import decode_least_keys, decode_rows
 from attnlib.functional import attention
 from attnlib.models.families.token_model import TokenModel
 
 __all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source", "split_heads"]
-
-# Up to here more queries of one sequence leave the plan of `attnlib.attention` as it is.
-_DECODED_ROWS = 16
-_DECODED_KEYS = 64
 
 
 def split_heads(mixed: NDArray[Any], heads: int, size: int) -> list[NDArray[Any]]:
@@ -73,7 +70,8 @@ def attend_to_memory(
     key, value, lengths = past.memory.read(layer)
     out = np.empty((batch, count, heads, size), query.dtype)
     target = out.swapaxes(1, 2)
-    one_plan = batch * heads <= _DECODED_ROWS * key.shape[1] and key.shape[2] >= _DECODED_KEYS
+    # Up to here more queries of one sequence leave the plan of `attnlib.attention` as it is.
+    one_plan = batch * heads <= decode_rows * key.shape[1] and key.shape[2] >= decode_least_keys
     if len(key) == count == 1 and one_plan:
         # Beams: as several queries of one sequence they read its memory once (5 beams, 1500 places: 2.4 times
         # as fast). Nothing is causal here, so it does not matter that they stand at no places of it.

@@ -3,9 +3,9 @@
 //
 // Rows are numbered r = query * heads + head, as there: all query heads that share a key/value head, for all queries,
 // at most `decode_rows` of them. The keys are cut into chunks of `decode_chunk` from key 0 on. For a chunk
-//   S[row][key] = sum_d Q[row][d] K[key][d]       d in the lanes; a register of such sums is reduced by one tree of
-//   adds m = max_key S,  P = 2^(S - m),  l = sum_key P                                    keys in the lanes O[row][d]
-//   = sum_key P[row][key] V[key][d]                                      d in the lanes
+//   S[row][key] = sum_d Q[row][d] K[key][d]   d in the lanes; a tree of adds reduces a register of such sums
+//   m = max_key S,  P = 2^(S - m),  l = sum_key P               keys in the lanes
+//   O[row][d] = sum_key P[row][key] V[key][d]                   d in the lanes
 // in units of log2 (S is scaled by scale * log2 e), and the chunks are joined in order, from key 0:
 //   m' = max(m, m_c),  l = l 2^(m - m') + l_c 2^(m_c - m'),  O likewise;  out = O / l.
 //

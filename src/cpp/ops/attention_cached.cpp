@@ -40,6 +40,11 @@ TensorView entry(TensorView view, std::int64_t b) {
   return view;
 }
 
+// What sequence b takes of a table: (max_position, R / 2), or its own rows of (B, S, R / 2).
+TensorView own_table(const TensorView& table, std::int64_t b) {
+  return table.rank() == 3 && table.shape[0] != 1 ? entry(table, b) : table;
+}
+
 // Places first..first + count - 1 of the third axis.
 TensorView places(TensorView view, std::int64_t first, std::int64_t count) {
   view.data = view.at(first * view.strides[2]);
@@ -73,10 +78,12 @@ void cached_attention(const CachedTokens& tokens, const AttentionOptions& given,
   TensorView query = tokens.query;
   std::optional<Scratch> turned;
   if (tokens.cos != nullptr) {
+    // Rows of the tables that are picked already, (B, S, R / 2), need no positions.
+    const bool picked = tokens.cos->rank() == 3;
     IntegerView positions;
     if (tokens.positions != nullptr) {
       positions = *tokens.positions;
-    } else {
+    } else if (!picked) {
       for (std::int64_t i = 0; i < batch * count; ++i)
         following[static_cast<std::size_t>(i)] = tokens.lengths.data[i / count] + i % count;
       positions.data = following.data();
@@ -86,11 +93,13 @@ void cached_attention(const CachedTokens& tokens, const AttentionOptions& given,
     query.data = turned->as<void>();
     std::int64_t stride = 1;
     for (int axis = 3; axis >= 0; stride *= query.shape[axis--]) query.strides[axis] = stride;
-    rotary_embedding(tokens.query, *tokens.cos, *tokens.sin, &positions, false, query);
+    const IntegerView* picks = picked && tokens.positions == nullptr ? nullptr : &positions;
+    rotary_embedding(tokens.query, *tokens.cos, *tokens.sin, picks, false, query);
     for (std::int64_t b = 0; b < batch; ++b) {
-      const bool one_for_all = positions.rank() == 1 || positions.shape[0] == 1;
-      const IntegerView own{positions.data + (one_for_all ? 0 : b * count), {count}, {}};
-      rotary_embedding(entry(tokens.key, b), *tokens.cos, *tokens.sin, &own, false,
+      const bool one_for_all = positions.rank() != 2 || positions.shape[0] == 1;
+      const IntegerView own{picks == nullptr ? nullptr : positions.data + (one_for_all ? 0 : b * count), {count}, {}};
+      rotary_embedding(entry(tokens.key, b), own_table(*tokens.cos, b), own_table(*tokens.sin, b),
+                       picks == nullptr ? nullptr : &own, false,
                        places(entry(tokens.key_cache, b), tokens.lengths.data[b], count));
     }
   }

@@ -1,5 +1,6 @@
 #include "runtime/memory.hpp"
 
+#include <pthread.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,11 +30,12 @@ struct Slab {
   std::weak_ptr<std::byte> memory;
   std::size_t used = 0;
 };
+constinit Slab slab;
 
-Slab& current_slab() {
-  static Slab slab;
-  return slab;
-}
+// A child that fork() makes while another thread fills the slab would wait for that thread for ever: it has none but
+// the one that forked. So fork() waits until the slab is whole.
+const int fork_handler =
+    pthread_atfork([] { slab.mutex.lock(); }, [] { slab.mutex.unlock(); }, [] { slab.mutex.unlock(); });
 
 #if defined(__linux__)
 Memory map(std::size_t bytes) {
@@ -85,7 +87,6 @@ Memory allocate(std::size_t bytes) {
 
 std::shared_ptr<std::byte> allocate_lasting(std::size_t bytes) {
   if (bytes < least_in_slab || bytes >= most_in_slab) return shared(allocate(bytes));
-  Slab& slab = current_slab();
   const std::lock_guard lock(slab.mutex);
   std::shared_ptr<std::byte> memory = slab.memory.lock();
   if (memory == nullptr || slab.used + bytes > slab_bytes) {

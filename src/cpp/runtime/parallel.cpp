@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 
 #include "runtime/cgroup.hpp"
 #include "runtime/dispatch_record.hpp"
@@ -83,16 +84,23 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     return;
   }
   dispatch_record().threads = std::max(dispatch_record().threads, used);
-  std::atomic<bool> interrupted{false};
+  // Either ends the call early: tasks that have not begun are passed over. An exception that left the region would end
+  // the process; the first is thrown again by the calling thread.
+  std::atomic<bool> interrupted{false}, failed{false};
+  std::exception_ptr failure;
   const auto look_around = [&] {
     if (interruption_due()) interrupted.store(true, std::memory_order_relaxed);
   };
   const auto region = [&] {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
     for (std::int64_t task = 0; task < count; ++task) {
-      if (interrupted.load(std::memory_order_relaxed)) continue;
+      if (interrupted.load(std::memory_order_relaxed) || failed.load(std::memory_order_relaxed)) continue;
       const FloatEnvironment environment;
-      body(context, task);
+      try {
+        body(context, task);
+      } catch (...) {
+        if (!failed.exchange(true)) failure = std::current_exception();
+      }
       look_around();
     }
   };
@@ -100,6 +108,7 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     on_fresh_thread(region, look_around);
   else
     region();
+  if (failure) std::rethrow_exception(failure);
   if (interrupted.load(std::memory_order_relaxed)) throw Interrupted();
 }
 

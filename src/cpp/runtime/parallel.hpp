@@ -23,8 +23,9 @@ void run_tasks(std::int64_t count, int threads, void (*body)(void* context, std:
 
 // Calls body(task) for every task of 0..count-1, on at most `threads` threads (0: as many as set_num_threads allows);
 // threads take the next task when they are done with one. The caller's thread takes part, and does all of it when
-// there is one task, one thread, or a parallel region around the call already. Throws Interrupted if the caller's
-// thread is told to end the call (runtime/interruption.hpp).
+// there is one task, one thread, or a parallel region around the call already. What a task throws is thrown here, once
+// every task that had begun is done; which of the others were done is then not known. Throws Interrupted if the
+// caller's thread is told to end the call (runtime/interruption.hpp).
 template <class Body>
 void parallel_for(std::int64_t count, int threads, Body&& body) {
   using Plain = std::remove_reference_t<Body>;

@@ -61,7 +61,7 @@ struct CachedTokens {
   TensorView key_cache, value_cache;  // (B, G, capacity, D), (B, G, capacity, Dv), likewise; all of one dtype
   IntegerView lengths;                // (B,): tokens that the cache holds
   // Rotary position embedding of queries and keys on the way: tables (max_position, R / 2), or null, and the positions
-  // (B, S) of the new tokens; null: they follow `lengths`.
+  // (S,) or (B, S) of the new tokens; null: they follow `lengths`. Or rows picked from tables, (B, S, R / 2), and null.
   const TensorView* cos = nullptr;
   const TensorView* sin = nullptr;
   const IntegerView* positions = nullptr;

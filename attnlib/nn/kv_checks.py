@@ -1,0 +1,56 @@
+"""What a `KVCache` makes sure of before it changes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = ["check_tokens", "storage_dtype", "whole_numbers"]
+
+_FLOATS = tuple(np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16))
+_STORED = {dtype.name: dtype for dtype in (*_FLOATS, np.dtype(np.int8))}
+# 8 bits are made of what float32 holds exactly.
+_QUANTISED = tuple(dtype for dtype in _FLOATS if dtype != np.float64)
+
+
+def storage_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype that a cache is asked to store."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"KVCache: dtype {dtype!r} is not known") from None
+    if name not in _STORED:
+        raise TypeError(f"KVCache: dtype must be one of {', '.join(_STORED)}, got {name}")
+    return _STORED[name]
+
+
+def check_tokens(
+    name: str, tokens: NDArray[Any], batch: int, heads: int, size: int, stored: np.dtype[Any]
+) -> None:
+    """Check that new keys or values are (B, G, S, D), of a dtype that a cache of `stored` takes."""
+    shape = tokens.shape
+    if len(shape) != 4 or (shape[0], shape[1], shape[3]) != (batch, heads, size):
+        expected = f"({batch}, {heads}, S, {size})"
+        raise ValueError(f"KVCache.append: {name} has shape {shape}, the cache needs {expected}")
+    if tokens.dtype == stored != np.int8:
+        return
+    allowed = _QUANTISED if stored == np.int8 else (stored,)
+    if tokens.dtype not in allowed:
+        names = ", ".join(dtype.name for dtype in allowed)
+        raise TypeError(f"KVCache.append: {name} has dtype {tokens.dtype}, a {stored} cache takes {names}")
+
+
+def whole_numbers(what: str, value: ArrayLike, batch: int, most: int | None = None) -> NDArray[np.int64]:
+    """Return an integer, or one for each sequence, as (B,), each from 0 to `most`."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"KVCache.{what} must be integers, got {array.dtype}")
+    if array.shape not in ((), (batch,)):
+        raise ValueError(f"KVCache.{what} has shape {array.shape}, expected () or ({batch},)")
+    if (array < 0).any() or (most is not None and (array > most).any()):
+        bound = "not be negative" if most is None else f"be in 0..{most}"
+        raise ValueError(f"KVCache.{what} must {bound}, got {array}")
+    return np.broadcast_to(array.astype(np.int64), (batch,))
