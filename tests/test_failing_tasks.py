@@ -17,6 +17,8 @@ al.set_num_threads(2)
 rng = np.random.default_rng(0)
 q = rng.standard_normal((2, 4, 300, 64), dtype=np.float32)
 out = np.empty_like(q)
+with al.num_threads(1):
+    al.attention(q, q, q, out=out)  # the caller has scratch memory: what fails, fails in another thread
 big = np.ones((1024, 1024), np.float32)
 al.relu(big, out=big)  # the threads exist from here on, their scratch memory does not
 assert al.last_dispatch().threads == 2
