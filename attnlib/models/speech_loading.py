@@ -51,6 +51,7 @@ def load_speech_model(folder: Path, *, dtype: DTypeLike = "float32") -> SpeechMo
     try:
         tokens = SpeechTokens.find(
             tokenizer.vocabulary(),
+            size=size,
             multilingual=multilingual,
             suppressed=suppressed,
             suppressed_first=suppressed_first,

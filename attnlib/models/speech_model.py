@@ -288,6 +288,7 @@ class SpeechModel:
             sampling=choice.sampling,
             seed=choice.seed,
             logits_callback=rules,
+            renormalize=True,
             finished=finished,
         ):
             pass

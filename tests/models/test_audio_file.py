@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,56 @@ def test_damage_is_named(data: bytes, problem: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=problem) as error:
         read_audio(path)
     assert str(path) in str(error.value)
+
+
+def _streamed(riff: int, data: int) -> bytes:
+    """Return SOUND with other sizes in its header."""
+    known, unknown = (struct.pack("<4sI", b"data", size) for size in (200, data))
+    return SOUND[:4] + struct.pack("<I", riff) + SOUND[8:].replace(known, unknown)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(2**32 - 1, 2**32 - 1), (0, 0), (2**32 - 1, 0), (0, 200), (236, 2**32 - 1)]
+)
+def test_what_came_through_a_pipe_is_read_to_its_end(sizes: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(_streamed(*sizes))
+    np.testing.assert_array_equal(read_audio(path) * 2**15, np.arange(100))
+    if sizes[1] != 200:
+        path.write_bytes(_streamed(*sizes)[:-1])
+        np.testing.assert_array_equal(read_audio(path) * 2**15, np.arange(99))
+
+
+def test_memory_does_not_grow_with_the_channels(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(np.full((2000, 4000), 64, "u1").tobytes(), bits=8, channels=4000))
+    tracemalloc.start()
+    try:
+        samples = read_audio(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(samples, np.full(2000, -0.5, np.float32))
+    assert peak < 6 << 20  # as floats, all would take 32 MB
+
+
+def test_soundfile_is_asked_for_fewer_frames_of_more_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.full((3000, 8), 0.25), 16000)
+    asked = []
+    read = soundfile.SoundFile.read
+
+    def noted(file: Any, frames: int, **options: Any) -> Any:
+        asked.append(frames * file.channels)
+        return read(file, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", noted)
+    monkeypatch.setattr("attnlib.models.audio.audio_file._BLOCK", 4096)
+    np.testing.assert_array_equal(read_audio(path), np.full(3000, 0.25, np.float32))
+    assert max(asked) <= 4096
 
 
 def test_every_prefix_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from attnlib import models
+from attnlib.models.files.safetensors_file import SafetensorsFile
 
 from . import folders
 
@@ -151,6 +152,14 @@ def test_inconsistent_headers(change: dict[str, Any], folder: Path) -> None:
     header["embeddings.word_embeddings.weight"].update(change)
     write_header(path, header, body)
     refused(folder, "model.safetensors", "not a valid safetensors file")
+
+
+def test_metadata_of_null_are_none(folder: Path) -> None:
+    """The library safetensors, which checks files first, reads it so."""
+    path = folder / "model.safetensors"
+    header, body = header_of(path)
+    write_header(path, {"__metadata__": None, **header}, body)
+    assert SafetensorsFile(path).metadata == {}
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 31, (1 << 64) - 1])

@@ -120,6 +120,14 @@ def test_the_pattern_of_the_next_test_is_sound(tmp_path: Path) -> None:
         (pack_variables(VARIABLES, {"b": "nothing"}), "alias b of nothing"),
         (pack_variables(VARIABLES, {"empty": "heads"}), "alias empty of heads"),
         (pack_variables({**VARIABLES, "a/weight_scale": np.zeros(4, np.float32)}, {}), "a/weight_scale"),
+        *(
+            (pack_variables({**VARIABLES, "words/weight_scale": np.array(scale, np.float32)}, {}), problem)
+            for scale, problem in [
+                (0, r"words/weight_scale must be finite and above 0, found 0\.0"),
+                (np.nan, "words/weight_scale must be finite and above 0, found nan"),
+                (np.inf, "words/weight_scale must be finite and above 0, found inf"),
+            ]
+        ),
         (_one()[:12] + struct.pack("<I", 2) + 2 * _one()[16:-4] + bytes(4), "w is there twice"),
     ],
 )

@@ -107,6 +107,8 @@ def test_special_tokens() -> None:
     [
         ({"scores": [0.0]}, "scores must hold 420 numbers"),
         ({"scores": None}, "scores is missing"),
+        ({"scores": [0.0] * 419 + [float("nan")]}, "scores must be finite numbers, found nan at 419"),
+        ({"scores": ["a"] * 420}, "scores must be finite numbers, found 'a' at 0"),
         ({"model": "t5"}, "tokenizer.ggml.model 't5' is not supported; known are gpt2, llama"),
         ({"token_type": [1]}, "token_type must hold 420 integers"),
     ],

@@ -113,6 +113,21 @@ def test_a_file_is_what_is_in_it(model: models.SpeechModel, tmp_path: Path) -> N
     assert slow.duration == 2.5
 
 
+def test_probabilities_are_those_among_the_tokens_that_the_rules_leave(model: models.SpeechModel) -> None:
+    """OpenAI's implementation sums log_softmax of the logits that its filters have made."""
+    (segment,) = model.transcribe(SOUND[:6400], temperature=0, language="en").segments
+    start = model.tokens.prompt("en", "transcribe", False)
+    most = model.network.context_length // 2
+    written = segment.tokens + [speech.END] * (len(segment.tokens) < most)
+    logits = model.network(_features(model, 1), np.array([[*start, *written]]))[0].astype(np.float64)
+    total = 0.0
+    for place, token in enumerate(written):
+        row = logits[len(start) - 1 + place]
+        row[[1, 2, *([3, speech.END] if place == 0 else [])]] = -np.inf
+        total += row[token] - np.log(np.exp(row).sum())
+    assert segment.logprob == pytest.approx(total / len(written), rel=1e-4)
+
+
 def test_beams(model: models.SpeechModel) -> None:
     """What they find is at least as probable, for each token, as what is likeliest token by token."""
     plain = model.transcribe(SOUND[:6400], temperature=0, language="en")

@@ -11,7 +11,13 @@ from attnlib.models.audio.speech_tokens import SpeechTokens, TranscriptRules
 from . import speech
 
 VOCABULARY = speech.tokenizer().get_vocab(with_added_tokens=True)
-TOKENS = SpeechTokens.find(VOCABULARY, multilingual=True, suppressed=[1, 2], suppressed_first=[3, speech.END])
+TOKENS = SpeechTokens.find(
+    VOCABULARY,
+    size=speech.VOCABULARY,
+    multilingual=True,
+    suppressed=[1, 2],
+    suppressed_first=[3, speech.END],
+)
 FIRST = speech.FIRST
 
 
@@ -21,7 +27,7 @@ def test_tokens_are_found() -> None:
     assert TOKENS.tasks == {"transcribe": 262, "translate": 261}
     assert TOKENS.prompt("de", "translate", False) == [speech.START, 259, 261, speech.NO_TIMESTAMPS]
     assert TOKENS.prompt("en", "transcribe", True) == [speech.START, 258, 262]
-    english = SpeechTokens.find(VOCABULARY, multilingual=False)
+    english = SpeechTokens.find(VOCABULARY, size=speech.VOCABULARY, multilingual=False)
     assert english.prompt("en", "transcribe", False) == [speech.START, speech.NO_TIMESTAMPS]
     assert english.prompt("en", "transcribe", True) == [speech.START]
 
@@ -30,7 +36,16 @@ def test_a_missing_token_is_named() -> None:
     for name in ("<|startofprev|>", "<|nospeech|>"):
         rest = {token: number for token, number in VOCABULARY.items() if token != name}
         with pytest.raises(ValueError, match=name.strip("<|>")):
-            SpeechTokens.find(rest, multilingual=True)
+            SpeechTokens.find(rest, size=speech.VOCABULARY, multilingual=True)
+
+
+@pytest.mark.parametrize("name", ["<|startoftranscript|>", "<|endoftext|>", "<|translate|>", "<|fr|>"])
+def test_a_token_that_the_model_does_not_know_is_named(name: str) -> None:
+    size = speech.VOCABULARY
+    with pytest.raises(
+        ValueError, match=rf"{name.strip('<|>')}\|> is token {size}, but the model has {size}"
+    ):
+        SpeechTokens.find({**VOCABULARY, name: size}, size=size, multilingual=True)
 
 
 def _allowed(written: list[int], *, timestamps: bool = True, favourite: int | None = None) -> set[int]:
@@ -84,7 +99,7 @@ def test_a_likely_time_is_taken() -> None:
 
 
 def test_it_begins_within_a_second() -> None:
-    tokens = SpeechTokens.find(VOCABULARY, multilingual=True)
+    tokens = SpeechTokens.find(VOCABULARY, size=speech.VOCABULARY, multilingual=True)
     logits = np.zeros(FIRST + 1501, np.float32)
     TranscriptRules(tokens, 1, True)([speech.START], logits)
     assert np.nonzero(np.isfinite(logits))[0].tolist() == list(range(FIRST, FIRST + 51))

@@ -16,7 +16,8 @@ __all__ = ["SAMPLE_RATE", "check_audio", "read_audio"]
 
 SAMPLE_RATE = 16000
 
-# Frames that are read at a time: what a header says of their number is not believed.
+# Numbers that are read at a time, of all channels together: what a header says of their count is not
+# believed.
 _BLOCK = 1 << 20
 
 
@@ -102,7 +103,8 @@ def _read_by_soundfile(path: Path, problem: str) -> tuple[NDArray[np.float32], i
     try:
         with soundfile.SoundFile(path) as file:
             blocks = [np.zeros(0, np.float32)]
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            frames = max(_BLOCK // file.channels, 1)
+            while len(block := file.read(frames, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
             return np.concatenate(blocks), int(file.samplerate)
     except soundfile.SoundFileError as error:

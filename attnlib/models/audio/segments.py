@@ -21,7 +21,8 @@ class Segment:
     tokens
         As written, with those of time, which count from the beginning of the segment's window.
     logprob
-        The mean log-probability of the tokens of its window.
+        The mean log-probability of the tokens of its window, each among those that the rules of a transcript
+        left to choose from, before temperature.
     no_speech
         The probability that nobody speaks in its window.
     temperature

@@ -60,26 +60,42 @@ class SpeechTokens:
         cls,
         vocabulary: Mapping[str, int],
         *,
+        size: int,
         multilingual: bool,
         suppressed: Sequence[int] = (),
         suppressed_first: Sequence[int] = (),
     ) -> SpeechTokens:
         """Find the tokens in a vocabulary.
 
+        Parameters
+        ----------
+        vocabulary
+            The numbers of all tokens, by their names.
+        size
+            How many tokens the model knows; a tokenizer's file may say otherwise.
+        multilingual
+            Whether the model was trained on several languages.
+        suppressed, suppressed_first
+            As the class has them.
+
         Raises
         ------
         ValueError
-            If one is missing.
+            If one is missing, or is none that the model knows.
         """
 
         def number(*names: str) -> int:
             for name in names:
                 if name in vocabulary:
-                    return vocabulary[name]
+                    found = vocabulary[name]
+                    if not 0 <= found < size:
+                        raise ValueError(f"{name} is token {found}, but the model has {size} tokens")
+                    return found
             raise ValueError(f"the vocabulary has no {' or '.join(names)}")
 
         # The vocabulary of the models for English names the languages too, but they never saw one.
-        found = {match[1]: vocabulary[name] for name in vocabulary if (match := _LANGUAGE.fullmatch(name))}
+        names = (match for name in vocabulary if (match := _LANGUAGE.fullmatch(name)))
+        found = {match[1]: number(match[0]) for match in names} if multilingual else {}
         tasks = {name: number(f"<|{name}|>") for name in ("transcribe", "translate")}
         return cls(
             start=number("<|startoftranscript|>"),
@@ -88,7 +104,7 @@ class SpeechTokens:
             previous=number("<|startofprev|>"),
             no_speech=number("<|nospeech|>", "<|nocaptions|>"),
             tasks=tasks if multilingual else {},
-            languages=dict(sorted(found.items())) if multilingual else {},
+            languages=dict(sorted(found.items())),
             suppressed=tuple(suppressed),
             suppressed_first=tuple(suppressed_first),
         )

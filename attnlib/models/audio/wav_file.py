@@ -25,8 +25,12 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # What follows the number of the format in the identifier of an extensible file.
 _EXTENSIBLE_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
-# Frames that are converted at a time: all channels as floats would take several times the file's size.
+# Numbers that are converted at a time, of all channels together: all of them as floats would take several
+# times the file's size.
 _BLOCK = 1 << 18
+
+# What stands for a size that was not known when the header was written, since the file went into a pipe.
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 
 
 class NotPlainWav(ValueError):
@@ -52,7 +56,8 @@ def read_wav(path: Path) -> tuple[NDArray[np.float32], int]:
     Parameters
     ----------
     path
-        The file: 8, 16, 24 or 32 bit integers, or 32 or 64 bit floats; any number of channels.
+        The file: 8, 16, 24 or 32 bit integers, or 32 or 64 bit floats; any number of channels. One that was
+        written into a pipe, whose header could not say how long it would become, is read to its end.
 
     Returns
     -------
@@ -73,11 +78,15 @@ def read_wav(path: Path) -> tuple[NDArray[np.float32], int]:
     data = MappedFile(path).bytes
     if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
         raise NotPlainWav(f"{path}: not a WAV file: it does not begin with RIFF and WAVE")
+    streamed = int.from_bytes(data[4:8].tobytes(), "little") in _UNKNOWN_SIZES
     form: _Format | None = None
     position = 12
     while position + 8 <= data.size:
         name, size = struct.unpack("<4sI", data[position : position + 8].tobytes())
         position += 8
+        if name == b"data" and form is not None and (size == 0xFFFFFFFF or (streamed and size == 0)):
+            # Who wrote it may have been stopped in the midst of a frame.
+            size = (data.size - position) // form.frame_size * form.frame_size
         if size > data.size - position:
             raise ValueError(
                 f"{path}: cut off: its chunk {name.decode('latin-1')!r} should have {size} bytes, but only "
@@ -121,8 +130,9 @@ def _mono(path: Path, data: NDArray[np.uint8], form: _Format) -> NDArray[np.floa
         )
     count = data.size // form.frame_size
     samples = np.empty(count, np.float32)
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
+    step = max(_BLOCK // form.channels, 1)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
         block = _numbers(data[start * form.frame_size : stop * form.frame_size], form)
         frames = block.reshape(-1, form.channels)
         # What is too large a float becomes infinity, and is complained about with the rest.

@@ -108,13 +108,20 @@ class CTranslate2File:
             self._check_scale(name, entry)
 
     def _check_scale(self, name: str, entry: _Entry) -> None:
-        """Raise unless a scale, if the tensor has one, is one number or one for each row."""
+        """Raise unless a scale, if the tensor has one, is one number or one for each row, all above 0."""
         scale = self._entries.get(f"{name}_scale")
         if scale is None:
             return
         if scale.shape not in ((), (1,), entry.shape[:1]) or scale.dtype in _INTEGERS:
             raise ValueError(
                 f"{self.path}: {name}_scale is {scale.dtype} {scale.shape}, which does not fit {entry.shape}"
+            )
+        numbers = self._raw(scale).astype(np.float32).reshape(-1)
+        bad = ~(np.isfinite(numbers) & (numbers > 0))
+        if bad.any():
+            raise ValueError(
+                f"{self.path}: {name}_scale must be finite and above 0, found {numbers[bad.argmax()]} in row "
+                f"{bad.argmax()}"
             )
 
     @property

@@ -66,7 +66,7 @@ class SafetensorsFile:
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(header_size))
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}  # null is none
         self._entries = {name: entry for name, entry in header.items() if entry["dtype"] in _DTYPES}
         self._other = {
             name: str(entry["dtype"]) for name, entry in header.items() if name not in self._entries

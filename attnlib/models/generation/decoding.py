@@ -39,7 +39,8 @@ class Step:
     token
         Its number.
     logprob
-        The logarithm of its probability under the model, before temperature and filters.
+        The logarithm of its probability under the model, before temperature and filters; if `decode` was told
+        to renormalize, after the caller's function and the penalty.
     """
 
     row: int
@@ -166,6 +167,7 @@ def decode(
     sampling: Sampling,
     seed: int | None = None,
     logits_callback: LogitsCallback | None = None,
+    renormalize: bool = False,
     finished: Callable[[Step], bool],
 ) -> Iterator[Step]:
     """Generate token by token, greedily or by drawing.
@@ -188,6 +190,9 @@ def decode(
     logits_callback
         Called for each sequence with all its tokens and the logits (V,) after them, which it may change in
         place or replace by returning others.
+    renormalize
+        Whether a step's log-probability is that among the tokens that `logits_callback` has left. Default
+        False: under the model, whatever the rules.
     finished
         Asked after each token whether its sequence ends there.
 
@@ -212,7 +217,7 @@ def decode(
         for place, row in enumerate(rows):
             scores = adjust(logits[place], sequences[row], sampling, logits_callback)
             token = sampling.choose(scores, streams[row])
-            found = Step(row, token, log_probability(logits[place], token))
+            found = Step(row, token, log_probability(scores if renormalize else logits[place], token))
             sequences[row].append(token)
             full = len(sequences[row]) >= model.context_length
             if not finished(found) and not full:

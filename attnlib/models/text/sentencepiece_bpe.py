@@ -10,6 +10,7 @@ known difference, which 60,000 random texts of ever the same letters did not sho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,11 @@ def sentencepiece_bpe(fields: Fields, tokens: Sequence[str], kinds: Sequence[int
     scores = fields.get("tokenizer.ggml.scores")
     if not isinstance(scores, list) or len(scores) != len(tokens):
         raise fields.error("tokenizer.ggml.scores", f"must hold {len(tokens)} numbers")
+    for number, score in enumerate(scores):
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+            raise fields.error(
+                "tokenizer.ggml.scores", f"must be finite numbers, found {score!r} at {number}"
+            )
     vocabulary = {token: number for number, token in enumerate(tokens)}
     missing = [name for name in map("<0x{:02X}>".format, range(256)) if name not in vocabulary]
     if missing:
