@@ -13,8 +13,13 @@ import pytest
 import attnlib as al
 
 MODULES = ["attnlib", *(module.name for module in pkgutil.walk_packages(al.__path__, "attnlib."))]
-# Run as a program; or want peers that a user, and this suite, need not have.
-LEFT_OUT = ("attnlib.__main__", "attnlib.benchmark.engines.with_", "attnlib.benchmark.engines.onnx_models")
+# Run as a program; not built; or want peers that a user, and this suite, need not have.
+LEFT_OUT = (
+    "attnlib.__main__",
+    "attnlib.cuda",
+    "attnlib.benchmark.engines.with_",
+    "attnlib.benchmark.engines.onnx_models",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(LEFT_OUT)])
