@@ -28,6 +28,7 @@ ELSEWHERE = {
     "benchmarks": "bench/README.md",
     "changelog": "CHANGELOG.md",
     "contributing": "CONTRIBUTING.md",
+    "examples": "examples/README.md",
     "security": "SECURITY.md",
 }
 ROOT = Path(__file__).resolve().parent.parent

@@ -89,7 +89,11 @@ def test_rungs_define_nothing_outside_their_namespace(configuration: str, tmp_pa
     assert nm, "nm is needed: it comes with the compiler's binutils"
     ninja = shutil.which("ninja", path=SEARCH_PATH)
     generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ()
-    options = (f"-DCMAKE_BUILD_TYPE={configuration}", "-DATTNLIB_BUILD_BINDINGS=OFF")
+    options = (
+        f"-DCMAKE_BUILD_TYPE={configuration}",
+        "-DATTNLIB_BUILD_BINDINGS=OFF",
+        "-DATTNLIB_WARNINGS_AS_ERRORS=ON",
+    )
     run(cmake, "-S", SOURCE, "-B", tmp_path, *generator, *options)
     run(cmake, "--build", tmp_path, "--target", "attnlib_kernels", "--parallel", str(os.cpu_count() or 1))
 
