@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import RunPython
 
 from attnlib import _core
 
@@ -126,13 +126,13 @@ def real_group(cpus: float) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.0, 1), (1.5, 2)])
-def test_a_real_group(quota: float, threads: int) -> None:
-    code = (
-        "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
-        "import attnlib; print(attnlib.get_num_threads())"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+def test_a_real_group(quota: float, threads: int, run_python: RunPython) -> None:
     with real_group(quota) as group:
-        run = [sys.executable, "-c", code, str(group)]
-        result = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        code = f"""
+import os, pathlib
+pathlib.Path({str(group)!r}, "cgroup.procs").write_text(str(os.getpid()))
+import attnlib
+print(attnlib.get_num_threads())
+"""
+        result = run_python(code, env={"OMP_NUM_THREADS": None})
     assert int(result.stdout) == min(threads, CPUS)
