@@ -46,7 +46,7 @@ struct DeviceArray {
 // Strides and size of a C-contiguous array.
 TensorView contiguous_view(void* data, const Shape& shape, DType dtype);
 
-// What a caller brought: memory of device `device`, kept alive by `capsule`.
+// What a caller brought: memory of device `device`, kept alive by `owner`.
 struct DeviceArgument {
   TensorView view;
   int device;
