@@ -2,6 +2,7 @@
 # tests/test_stub.py compare the two. What the functions mean is told where the public ones are:
 # attnlib.functional and attnlib.runtime.
 
+from collections.abc import Sequence
 from typing import Any, TypedDict, type_check_only
 
 import numpy as np
@@ -117,6 +118,38 @@ def rotary_embedding(
 
 # Recurrent layers: (out, cell).
 
+def cached_self_attention(
+    x: ArrayLike,
+    key_cache: NDArray[Any],
+    value_cache: NDArray[Any],
+    lengths: ArrayLike,
+    norm_weight: ArrayLike | None,
+    in_proj: PackedWeight,
+    out_proj: PackedWeight,
+    heads: int,
+    groups: int,
+    eps: float,
+    in_bias: ArrayLike | None,
+    out_bias: ArrayLike | None,
+    query_norm: ArrayLike | None,
+    key_norm: ArrayLike | None,
+    cos: ArrayLike | None,
+    sin: ArrayLike | None,
+    positions: ArrayLike | None,
+    window: int | None,
+    scale: float | None,
+) -> NDArray[Any]: ...
+def gated_feed_forward(
+    x: ArrayLike,
+    norm_weight: ArrayLike | None,
+    gate_up: PackedWeight,
+    down: PackedWeight,
+    eps: float,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+def linear_in_parts(
+    x: ArrayLike, weights: Sequence[PackedWeight], out: NDArray[Any] | None = None
+) -> NDArray[Any]: ...
 def lstm_steps(
     projected: ArrayLike,
     weight: PackedWeight,

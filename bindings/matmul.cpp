@@ -1,14 +1,17 @@
 #include "attnlib/matmul.hpp"
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "ndarray.hpp"
+#include "packed_weights.hpp"
 #include "register.hpp"
 
 namespace attnlib::bindings {
@@ -120,6 +123,29 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
     else
       linear(x.view(), weight.view(), options, out.view());
   });
+  return out.finish();
+}
+
+py::object bound_linear_in_parts(const py::object& x_object, const std::vector<std::shared_ptr<PackedWeight>>& weights,
+                                 const py::object& out_object) {
+  constexpr const char* operation = "linear_in_parts";
+  begin_call(operation);
+  FloatArray x = required_array(x_object, operation, "x");
+  if (weights.empty()) throw std::invalid_argument("linear_in_parts: weights must be at least one, got none");
+  std::vector<const PackedWeight*> parts;
+  DType dtype = x.dtype();
+  std::int64_t columns = 0;
+  for (const auto& weight : weights) {
+    if (weight == nullptr) throw py::type_error("linear_in_parts: weights must be PackedWeights, got None");
+    parts.push_back(weight.get());
+    linear_shape(x.view().shape, {weight->out_features(), weight->in_features()});
+    columns += weight->out_features();
+    dtype = promote_with({weight.get()}, dtype, operation);
+  }
+  for (const PackedWeight* part : parts) promote_with({part}, dtype, operation);
+  Output out(out_object, operation, linear_shape(x.view().shape, {columns, parts[0]->in_features()}), dtype, {&x});
+  x.convert(dtype);
+  without_gil([&] { linear_in_parts(x.view(), parts, out.view()); });
   return out.finish();
 }
 
@@ -255,6 +281,7 @@ void register_matmul(py::module_& module) {
   module.def("matmul", &bound_matmul, py::arg("a"), py::arg("b"), py::arg("out") = py::none());
   module.def("linear", &bound_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
              py::arg("activation") = py::none(), py::arg("residual") = py::none(), py::arg("out") = py::none());
+  module.def("linear_in_parts", &bound_linear_in_parts, py::arg("x"), py::arg("weights"), py::arg("out") = py::none());
   module.def("pack_weight", &bound_pack_weight, py::arg("weight"), py::arg("dtype") = py::none(),
              py::arg("group_size") = py::none());
 }

@@ -14,8 +14,10 @@ Shared by all of them:
 from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, tanh
 from attnlib.functional.attention import attention, attention_varlen, merge_attention
 from attnlib.functional.cached_attention import cached_attention
+from attnlib.functional.cached_self_attention import cached_self_attention
+from attnlib.functional.gated_feed_forward import gated_feed_forward
 from attnlib.functional.lstm_steps import lstm_steps
-from attnlib.functional.matmul import PackedWeight, linear, matmul, pack_weight
+from attnlib.functional.matmul import PackedWeight, linear, linear_in_parts, matmul, pack_weight
 from attnlib.functional.normalization import layer_norm, rms_norm
 from attnlib.functional.observer import AttentionCall, observe_attention
 from attnlib.functional.packed_file import load_packed, save_packed
@@ -28,9 +30,12 @@ __all__ = [
     "attention",
     "attention_varlen",
     "cached_attention",
+    "cached_self_attention",
+    "gated_feed_forward",
     "gelu",
     "layer_norm",
     "linear",
+    "linear_in_parts",
     "load_packed",
     "log_softmax",
     "lstm_steps",

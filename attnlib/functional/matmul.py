@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from attnlib import _core
 from attnlib._core import PackedWeight
 
-__all__ = ["PackedWeight", "linear", "matmul", "pack_weight"]
+__all__ = ["PackedWeight", "linear", "linear_in_parts", "matmul", "pack_weight"]
 
 
 def matmul(a: npt.ArrayLike, b: npt.ArrayLike, /, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
@@ -98,6 +99,46 @@ def linear(
     array([[2.5, 1. ]])
     """
     return _core.linear(x, weight, bias, activation, residual, out)
+
+
+def linear_in_parts(
+    x: npt.ArrayLike, weights: Sequence[PackedWeight], *, out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """Multiply with a weight that lies in parts: ``x @ concatenate(weights).T``.
+
+    For a weight that is too large to be packed at once, such as the vocabulary's. Threads share the parts,
+    each of which may be too small to be worth more than one.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., in_features)
+        Input rows.
+    weights : sequence of PackedWeight, shapes (out_features_i, in_features)
+        The parts, the rows of one below those of the other.
+    out : ndarray, shape (..., sum of out_features_i), optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray, shape (..., sum of out_features_i)
+        Of the dtype that `x` and float weights promote to.
+
+    Raises
+    ------
+    TypeError
+        For an `x` that is not of a float dtype, or where float64 meets a weight that is packed otherwise.
+    ValueError
+        If there are no weights, or the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, attnlib as al
+    >>> from attnlib.functional import linear_in_parts
+    >>> parts = [al.pack_weight(np.full((rows, 2), float(rows))) for rows in (1, 2)]
+    >>> linear_in_parts(np.array([[3.0, 5.0]]), parts)
+    array([[ 8., 16., 16.]])
+    """
+    return _core.linear_in_parts(x, weights, out)
 
 
 def pack_weight(

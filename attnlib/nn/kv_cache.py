@@ -5,7 +5,8 @@ Letters: B batch, G key/value heads, S new tokens, L tokens kept, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -203,25 +204,23 @@ class KVCache:
         if cos is not None and np.ndim(cos) != 3 and positions is None and 0 <= layer < self.num_layers:
             places = self._lengths[layer] + self._evicted[layer]
             positions = places[:, None] + np.arange(query.shape[2])
-        if self.dtype != np.int8:
+        if self.holds_floats:
             self._check("key", key)
-            room = self._room(layer, [key.shape[2]] * self.batch_size)
-            keys, values = (store.data for store in room.stores)
-            out = cached_attention(
-                query,
-                key,
-                value,
-                keys,
-                values,
-                np.array(room.lengths, np.int64),
-                cos=cos,
-                sin=sin,
-                positions=positions,
-                window=window,
-                scale=scale,
+            return self.extend(
+                layer,
+                key.shape[2],
+                partial(
+                    cached_attention,
+                    query,
+                    key,
+                    value,
+                    cos=cos,
+                    sin=sin,
+                    positions=positions,
+                    window=window,
+                    scale=scale,
+                ),
             )
-            self._keep(layer, room, [length + key.shape[2] for length in room.lengths])
-            return out
         if cos is not None and sin is not None:
             query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
         room, lengths = self._write(layer, key, value, None)
@@ -232,6 +231,43 @@ class KVCache:
         )
         self._keep(layer, room, lengths)
         return np.ascontiguousarray(heads.swapaxes(1, 2))
+
+    @property
+    def holds_floats(self) -> bool:
+        """Whether keys and values are kept as they come, and not as int8."""
+        return self.dtype != np.int8
+
+    def extend(self, layer: int, count: int, write: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Let a function write `count` new tokens of each sequence into the arrays of one layer.
+
+        Parameters
+        ----------
+        layer
+            Which one.
+        count
+            S, the number of tokens.
+        write
+            Called as ``write(key_cache, value_cache, lengths)``, like `functional.cached_attention`. The
+            cache counts the new tokens once it has returned.
+
+        Returns
+        -------
+        ndarray
+            What `write` returns.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            If there is no such layer, the cache is of int8, or `max_length` would be passed. The cache is
+            then unchanged, as it is if `write` raises.
+        """
+        if not self.holds_floats:
+            raise TypeError("KVCache.extend: a cache of int8 can only be appended to")
+        room = self._room(layer, [count] * self.batch_size)
+        keys, values = (store.data for store in room.stores)
+        result = write(keys, values, np.array(room.lengths, np.int64))
+        self._keep(layer, room, [length + count for length in room.lengths])
+        return result
 
     def read(self, layer: int) -> _Read:
         """Return keys, values and lengths of one layer, as `append` does."""

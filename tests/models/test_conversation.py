@@ -137,7 +137,7 @@ def test_an_exception_in_the_midst_of_a_token(
     """Ctrl-C while layer 1 runs: what the cache holds is not believed any more."""
     conversation = models.Conversation(model)
     options: dict[str, Any] = {"max_new_tokens": 8, "logits_callback": letters}
-    attend = nn.KVCache.attend
+    extend = nn.KVCache.extend
     count = 0
 
     def interrupted(cache: nn.KVCache, layer: int, *tokens: Any, **options: Any) -> Any:
@@ -145,9 +145,9 @@ def test_an_exception_in_the_midst_of_a_token(
         count += layer
         if count == at:
             raise KeyboardInterrupt
-        return attend(cache, layer, *tokens, **options)
+        return extend(cache, layer, *tokens, **options)
 
-    monkeypatch.setattr(nn.KVCache, "attend", interrupted)
+    monkeypatch.setattr(nn.KVCache, "extend", interrupted)
     stream = conversation.answer("Hello", **options)
     with pytest.raises(KeyboardInterrupt):
         list(stream)

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib import nn
-from attnlib.functional import swiglu
+from attnlib.functional import cached_self_attention, gated_feed_forward
 from attnlib.models.families.decoder import Decoder, Turns, attend
 from attnlib.models.families.rope import Rope, RopeTable, read_rope
 from attnlib.models.files.checkpoint import Change, Checkpoint, Source, fill
 from attnlib.models.files.config import Fields
 from attnlib.models.files.gguf_file import GgufFile
+from attnlib.nn.module import ArrayParameter
 
 __all__ = ["LlamaConfig", "LlamaModel", "read_config", "read_gguf_config"]
 
@@ -184,6 +185,39 @@ class LlamaLayer(nn.Module):
         index: int,
     ) -> NDArray[Any]:
         """Run the layer on (B, S, d)."""
+        # Each half in one call: for a token, calls take as long as what they do.
+        if cache is not None and cache.holds_floats:
+            x = cache.extend(index, x.shape[1], partial(cached_self_attention, x, **self._attention(turns)))
+        else:
+            x = self._attend(x, turns, cache, index)
+        return gated_feed_forward(
+            x,
+            _value(self.norm2.weight),
+            self.gate_up.weight.value,
+            self.down.weight.value,
+            eps=self._config.rms_norm_eps,
+        )
+
+    def _attention(self, turns: Turns) -> dict[str, Any]:
+        return {
+            "norm_weight": _value(self.norm1.weight),
+            "in_proj": self.in_proj.weight.value,
+            "out_proj": self.out_proj.weight.value,
+            "heads": self._config.num_attention_heads,
+            "groups": self._config.num_key_value_heads,
+            "eps": self._config.rms_norm_eps,
+            "in_bias": _value(self.in_proj.bias),
+            "out_bias": _value(self.out_proj.bias),
+            "query_norm": None if self.query_norm is None else _value(self.query_norm.weight),
+            "key_norm": None if self.key_norm is None else _value(self.key_norm.weight),
+            "cos": turns.cos,
+            "sin": turns.sin,
+            "positions": turns.positions,
+            "window": self._window,
+        }
+
+    def _attend(self, x: NDArray[Any], turns: Turns, cache: nn.KVCache | None, index: int) -> NDArray[Any]:
+        """Compute the first half in the steps that it is made of."""
         config = self._config
         heads, groups = config.num_attention_heads, config.num_key_value_heads
         mixed = self.in_proj(self.norm1(x)).reshape(*x.shape[:2], heads + 2 * groups, config.head_dim)
@@ -193,10 +227,11 @@ class LlamaLayer(nn.Module):
         mixed = mixed.swapaxes(1, 2)
         query, key, value = mixed[:, :heads], mixed[:, heads : heads + groups], mixed[:, heads + groups :]
         attended = attend(query, key, value, cache, index, self._window, turns=turns)
-        x = self.out_proj(attended, residual=x)
-        both = self.gate_up(self.norm2(x))
-        inner = config.intermediate_size
-        return self.down(swiglu(both[..., :inner], both[..., inner:]), residual=x)
+        return self.out_proj(attended, residual=x)
+
+
+def _value(parameter: ArrayParameter | None) -> NDArray[Any] | None:
+    return None if parameter is None else parameter.value
 
 
 class LlamaModel(Decoder):

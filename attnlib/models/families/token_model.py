@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib import nn
-from attnlib.functional import PackedWeight, linear, pack_weight
+from attnlib.functional import PackedWeight, linear_in_parts, pack_weight
 from attnlib.models.files.checkpoint import Checkpoint
 from attnlib.models.memory import trim
 
@@ -106,13 +106,7 @@ class TokenModel(nn.Module):
 
     def logits(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
         """Multiply hidden states (..., d) with the vocabulary: (..., V)."""
-        out = np.empty((*hidden.shape[:-1], self.vocab_size), np.result_type(hidden, self.dtype))
-        start = 0
-        for part in self._head:
-            stop = start + part.shape[0]
-            linear(hidden, part, out=out[..., start:stop])
-            start = stop
-        return out.astype(np.float32, copy=False)
+        return linear_in_parts(hidden, self._head).astype(np.float32, copy=False)
 
     def cache(self, batch: int, capacity: int) -> nn.KVCache:
         """Make an empty cache with room for `capacity` tokens of each of `batch` sequences."""

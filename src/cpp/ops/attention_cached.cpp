@@ -90,9 +90,7 @@ void cached_attention(const CachedTokens& tokens, const AttentionOptions& given,
       positions.shape = {batch, count};
     }
     turned.emplace(query.size() * dtype_size(query.dtype));
-    query.data = turned->as<void>();
-    std::int64_t stride = 1;
-    for (int axis = 3; axis >= 0; stride *= query.shape[axis--]) query.strides[axis] = stride;
+    query = contiguous_view(turned->as<void>(), query.shape, query.dtype);
     const IntegerView* picks = picked && tokens.positions == nullptr ? nullptr : &positions;
     rotary_embedding(tokens.query, *tokens.cos, *tokens.sin, picks, false, query);
     for (std::int64_t b = 0; b < batch; ++b) {

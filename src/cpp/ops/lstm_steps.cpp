@@ -20,15 +20,6 @@ TensorView at_step(const TensorView& array, std::int64_t step) {
   return view;
 }
 
-TensorView matrix(std::byte* data, std::int64_t rows, std::int64_t columns, DType dtype) {
-  TensorView view;
-  view.data = data;
-  view.dtype = dtype;
-  view.shape = {rows, columns};
-  view.strides = {columns, 1};
-  return view;
-}
-
 void update_cell(const TensorView& gates, const TensorView& projected, const TensorView& cell, const TensorView& out) {
   const std::int64_t batch = cell.shape[0], units = cell.shape[1];
   const LstmCellKernel kernel =
@@ -80,8 +71,9 @@ void lstm_steps(const TensorView& projected, const LstmWeights& weights, const T
   if (batch == 0 || units == 0) return;
   const std::int64_t size = dtype_size(cell.dtype);
   Scratch memory(batch * 5 * units * size);
-  const TensorView gates = matrix(memory.as<std::byte>(), batch, 4 * units, cell.dtype);
-  const TensorView whole = matrix(memory.as<std::byte>() + batch * 4 * units * size, batch, units, cell.dtype);
+  const TensorView gates = contiguous_view(memory.as<std::byte>(), {batch, 4 * units}, cell.dtype);
+  const TensorView whole =
+      contiguous_view(memory.as<std::byte>() + batch * 4 * units * size, {batch, units}, cell.dtype);
   TensorView before = hidden;
   for (std::int64_t index = 0; index < steps; ++index) {
     const std::int64_t step = backwards ? steps - 1 - index : index;

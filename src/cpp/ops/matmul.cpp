@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "isa/dispatch.hpp"
 #include "ops/product.hpp"
@@ -171,7 +172,7 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
     product.out_stride = out_rows->stride;
     if (options.residual != nullptr) product.residual = options.residual->at(0);
     product.residual_stride = residual_rows->stride;
-    run_product(product, 0);
+    run_product(product, options.threads);
     return;
   }
   // Leading axes that no single stride walks: matrix by matrix.
@@ -186,7 +187,7 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
     product.out = out.at(offset_of(index, leading, out.strides, leading_axes));
     if (options.residual != nullptr)
       product.residual = options.residual->at(offset_of(index, leading, options.residual->strides, leading_axes));
-    run_product(product, 0);
+    run_product(product, options.threads);
   }
 }
 
@@ -204,6 +205,29 @@ void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions
   Product product;
   product.packed = &weight;
   run_linear(product, x, options, out);
+}
+
+void linear_in_parts(const TensorView& x, std::span<const PackedWeight* const> parts, const TensorView& out) {
+  std::vector<std::int64_t> first(parts.size());
+  std::int64_t columns = 0;
+  double nanoseconds = 0;
+  const std::int64_t rows = x.shape.first(x.rank() - 1).size();
+  for (std::size_t part = 0; part < parts.size(); ++part) {
+    first[part] = columns;
+    columns += parts[part]->out_features();
+    nanoseconds += product_nanoseconds(rows, *parts[part]);
+  }
+  const auto count = static_cast<std::int64_t>(parts.size());
+  const int threads = threads_for(nanoseconds);
+  // A part is a task where that keeps the threads busy; few parts share them one by one.
+  const int across = count >= 4 * static_cast<std::int64_t>(threads) ? threads : 1;
+  parallel_for(count, across, [&](std::int64_t part) {
+    const PackedWeight& weight = *parts[static_cast<std::size_t>(part)];
+    TensorView target = out;
+    target.data = out.at(first[static_cast<std::size_t>(part)] * out.strides.from_end(1));
+    target.shape[out.rank() - 1] = weight.out_features();
+    linear(x, weight, {}, target);
+  });
 }
 
 }  // namespace attnlib

@@ -177,12 +177,6 @@ const char* name_of(ProductKind kind) {
   return names[index_of(kind)];
 }
 
-// Bytes of an element of b, the scales of quantised ones included.
-double weight_size(const Product& p) {
-  if (p.packed == nullptr || p.depth == 0) return static_cast<double>(dtype_size(p.dtype));
-  return static_cast<double>(p.packed->nbytes()) / (static_cast<double>(p.columns) * static_cast<double>(p.depth));
-}
-
 // A row-major b of the compute type and few rows: nothing is packed.
 bool is_row_major(const Product& p) {
   return p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
@@ -218,9 +212,20 @@ double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t
   return bytes * (static_cast<double>(rows) * 0.005 + 0.05 / 3);
 }
 
+double product_nanoseconds(std::int64_t rows, const PackedWeight& weight) {
+  const std::int64_t columns = weight.out_features(), depth = weight.in_features();
+  const double elements = static_cast<double>(columns) * static_cast<double>(depth);
+  // What an element takes includes the scales of quantised weights.
+  return elements == 0.0 ? 0.0
+                         : product_nanoseconds(rows, columns, depth, static_cast<double>(weight.nbytes()) / elements);
+}
+
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
-  if (threads == 0) threads = threads_for(product_nanoseconds(p.rows, p.columns, p.depth, weight_size(p)));
+  if (threads == 0)
+    threads = threads_for(
+        p.packed == nullptr ? product_nanoseconds(p.rows, p.columns, p.depth, static_cast<double>(dtype_size(p.dtype)))
+                            : product_nanoseconds(p.rows, *p.packed));
   DispatchRecord& record = dispatch_record();
   const bool dot = p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
   if (p.packed != nullptr) {

@@ -35,6 +35,9 @@ void run_product(const Product& product, int threads);
 // The time one core takes for a product with an unpacked b of `element_size` bytes, roughly.
 double product_nanoseconds(std::int64_t rows, std::int64_t columns, std::int64_t depth, double element_size);
 
+// The same for a packed weight.
+double product_nanoseconds(std::int64_t rows, const PackedWeight& weight);
+
 inline DType compute_dtype(DType dtype) { return dtype == DType::float64 ? DType::float64 : DType::float32; }
 
 }  // namespace attnlib

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "attnlib/dtype.hpp"
 #include "attnlib/tensor_view.hpp"
@@ -98,11 +99,15 @@ struct LinearOptions {
   const TensorView* bias = nullptr;      // (out_features,)
   const TensorView* residual = nullptr;  // the shape of out
   Activation activation = Activation::none;
+  int threads = 0;  // at most these; 0: as many as the work is worth
 };
 
 // out = activation(x @ weight.T + bias) + residual. x, bias, residual and out are of one dtype and contiguous along
 // the last axis. A float64 weight goes with float64 alone, and float64 with no other packed weight.
 void linear(const TensorView& x, const TensorView& weight, const LinearOptions& options, const TensorView& out);
 void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions& options, const TensorView& out);
+
+// The same with a weight that lies in parts, the rows of one below those of the other. Threads share the parts.
+void linear_in_parts(const TensorView& x, std::span<const PackedWeight* const> parts, const TensorView& out);
 
 }  // namespace attnlib

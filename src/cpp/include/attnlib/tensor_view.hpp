@@ -70,6 +70,9 @@ struct TensorView : StridedView<void> {
   bool is_contiguous() const;
 };
 
+// A C-contiguous view of `memory`.
+TensorView contiguous_view(void* memory, const Shape& shape, DType dtype);
+
 using BoolView = StridedView<const bool>;
 
 // The shape that NumPy broadcasts a and b to; std::invalid_argument, beginning with `context`, if there is none.
