@@ -44,19 +44,6 @@ void order(std::intptr_t producer, std::intptr_t consumer) {
 
 }  // namespace
 
-TensorView contiguous_view(void* data, const Shape& shape, DType dtype) {
-  TensorView view;
-  view.data = data;
-  view.dtype = dtype;
-  view.shape = view.strides = shape;
-  std::int64_t stride = 1;
-  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-    view.strides[axis] = stride;
-    stride *= shape[axis];
-  }
-  return view;
-}
-
 py::capsule DeviceArray::dlpack(const py::object& consumer_stream) const {
   // None: the legacy default stream; -1: the consumer asks for no order.
   const auto consumer = consumer_stream.is_none() ? std::intptr_t{1} : consumer_stream.cast<std::intptr_t>();

@@ -37,6 +37,19 @@ bool TensorView::is_contiguous() const {
   return true;
 }
 
+TensorView contiguous_view(const void* data, const Shape& shape, DType dtype) {
+  TensorView view;
+  view.data = const_cast<void*>(data);
+  view.dtype = dtype;
+  view.shape = view.strides = shape;
+  std::int64_t stride = 1;
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    view.strides[axis] = stride;
+    stride *= shape[axis];
+  }
+  return view;
+}
+
 Shape broadcast_shapes(const Shape& a, const Shape& b, const std::string& context) {
   const int rank = std::max(a.rank(), b.rank());
   Shape result;
