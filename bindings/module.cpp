@@ -15,5 +15,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_attention_cached(module);
   register_lstm_steps(module);
   register_ceiling(module);
+  register_dlpack(module);
   register_c_api(module);
 }

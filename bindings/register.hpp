@@ -10,6 +10,7 @@ void register_attention(pybind11::module_& module);
 void register_attention_cached(pybind11::module_& module);
 void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
+void register_dlpack(pybind11::module_& module);
 void register_lstm_steps(pybind11::module_& module);
 void register_matmul(pybind11::module_& module);
 void register_normalization(pybind11::module_& module);

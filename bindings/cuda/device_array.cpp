@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "cuda/dlpack.hpp"
+#include "dlpack.hpp"
 #include "ndarray.hpp"
 
 namespace attnlib::bindings {
