@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from attnlib import functional, nn
+from attnlib.dlpack import from_dlpack, to_dlpack
 from attnlib.functional import (
     PackedWeight,
     attention,
@@ -59,6 +60,7 @@ __all__ = [
     "attention_varlen",
     "available_isas",
     "compat",
+    "from_dlpack",
     "functional",
     "gelu",
     "get_num_threads",
@@ -86,6 +88,7 @@ __all__ = [
     "softmax",
     "swiglu",
     "tanh",
+    "to_dlpack",
     "trim",
     "viz",
 ]

@@ -2,6 +2,13 @@
 from libc.stdint cimport int64_t
 
 
+# What every function returns. After STATUS_BAD_VALUE (shapes that do not fit) nothing was written.
+cdef enum Status:
+    STATUS_OK = 0
+    STATUS_BAD_VALUE = 1
+    STATUS_NO_MEMORY = 2
+
+
 cdef int matmul_float(
     int64_t rows, int64_t columns, int64_t depth,
     const float* a, int64_t a_row_stride,

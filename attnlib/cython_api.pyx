@@ -2,8 +2,9 @@
 """GIL-free kernels for Cython code: matrix product, softmax and attention over typed pointers.
 
 Strides count elements; the last axis of every array is contiguous, except that ``b`` of a product has a stride for
-each axis. Every function returns 0, 1 for values that do not fit (nothing is written), or 2 for want of memory. The
-declarations are in ``cython_api.pxd``; the meaning of the arguments is in ``attnlib/c_api.h``.
+each axis. Every function returns ``STATUS_OK``, ``STATUS_BAD_VALUE`` for shapes that do not fit (nothing is written), or
+``STATUS_NO_MEMORY``. These names and the declarations are in ``cython_api.pxd``; the meaning of the arguments is in
+``attnlib/c_api.h``.
 
 The kernels are those of `attnlib._core`, found through the capsule ``attnlib._core._c_api`` when this module is
 imported, as SciPy's ``cython_blas`` finds BLAS: a consumer links to nothing.
@@ -20,6 +21,9 @@ cdef extern from "attnlib/c_api.h" nogil:
         ATTNLIB_C_API_VERSION
         ATTNLIB_FLOAT32
         ATTNLIB_FLOAT64
+        ATTNLIB_OK
+        ATTNLIB_BAD_VALUE
+        ATTNLIB_NO_MEMORY
     const char* ATTNLIB_C_API_CAPSULE
 
     ctypedef struct attnlib_matmul_arguments:
@@ -65,6 +69,8 @@ cdef const attnlib_c_api* api = <const attnlib_c_api*>PyCapsule_GetPointer(_core
 if api.version != ATTNLIB_C_API_VERSION:
     raise ImportError(f"attnlib.cython_api: version {ATTNLIB_C_API_VERSION} of the C interface is needed, "
                       f"attnlib._core has {api.version}")
+# The .pxd cannot take them from the header, which its users do not have.
+assert (STATUS_OK, STATUS_BAD_VALUE, STATUS_NO_MEMORY) == (ATTNLIB_OK, ATTNLIB_BAD_VALUE, ATTNLIB_NO_MEMORY)
 
 
 cdef int _matmul(

@@ -16,5 +16,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_gated_feed_forward(module);
   register_lstm_steps(module);
   register_ceiling(module);
+  register_dlpack(module);
   register_c_api(module);
 }

@@ -44,6 +44,10 @@ py::array as_ndarray(const py::object& object, const char* operation, const char
   if (is_masked(object))
     throw py::type_error(prefix(operation, argument) +
                          " is a masked array, whose mask would be lost; pass array.filled(value)");
+  if (!py::isinstance<py::array>(object) && py::hasattr(object, "__dlpack__"))
+    return py::module_::import("attnlib.dlpack")
+        .attr("read_tensor")(object, prefix(operation, argument))
+        .cast<py::array>();
   return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
 }
 

@@ -2,7 +2,8 @@
 //
 //   an input   is any array-like of a real floating dtype. It is read in place when its memory is native-endian,
 //              aligned, of the wanted dtype and contiguous along the last axis; otherwise it is copied once. Subclasses
-//              are read as plain arrays; masked arrays are refused, because their mask would be lost.
+//              are read as plain arrays; masked arrays are refused, because their mask would be lost. Tensors of
+//              other libraries come through DLPack (attnlib/dlpack.py), which brings bfloat16 along.
 //   an output  is allocated, or `out=`: writable and of exactly the result's shape and dtype. If the kernels cannot
 //              write to it directly (other layout, or memory shared with an input) they fill an array of their own,
 //              which is copied into it at the end.

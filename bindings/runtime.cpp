@@ -25,7 +25,7 @@ void register_runtime(py::module_& module) {
   } catch (const std::runtime_error& error) {
     throw py::import_error(error.what());
   }
-  module.def("isa", [] { return std::string(kernels().rung); });
+  module.def("isa", &isa);
   module.def("available_isas", &available_isas);
   module.def("built_isas", &built_isas);
   module.def("get_num_threads", &get_num_threads);

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import processes
 from arrays import FULL
+from native_build import NativeBuilds
 
 import attnlib
 
@@ -54,3 +55,9 @@ def _threads() -> Iterator[None]:
 def run_python(tmp_path: Path) -> processes.RunPython:
     """Run a Python program in a process of its own: `processes.run_python` in a folder of its own."""
     return functools.partial(processes.run_python, folder=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def native_builds(tmp_path_factory: pytest.TempPathFactory) -> NativeBuilds:
+    """What the tests marked `build` compile, once for all of them."""
+    return NativeBuilds(tmp_path_factory.mktemp("native"))

@@ -6,12 +6,16 @@ import importlib.util
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import oracle
 import pytest
+from arrays import epsilon
+from tolerance import assert_within, attention_bounds, matmul_bound, softmax_bound
 
 import attnlib as al
 
@@ -55,32 +59,70 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_same_bits_as_the_python_functions(consumer: ModuleType, dtype: Any) -> None:
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((5, 33)).astype(dtype)
-    b = rng.standard_normal((17, 33)).astype(dtype).T
-    out = np.empty((5, 17), dtype)
-    assert consumer.matmul(a, b, out) == 0
-    np.testing.assert_array_equal(out, al.matmul(a, b))
-
-    out = np.empty_like(a)
-    assert consumer.softmax(a, out) == 0
-    np.testing.assert_array_equal(out, al.softmax(a))
-
-    query = rng.standard_normal((2, 4, 7, 16)).astype(dtype)
-    key = rng.standard_normal((2, 2, 9, 16)).astype(dtype)
-    value = rng.standard_normal((2, 2, 9, 8)).astype(dtype)
-    out = np.empty((2, 4, 7, 8), dtype)
-    assert consumer.attention(query, key, value, out, True, 0.0) == 0
-    np.testing.assert_array_equal(out, al.attention(query, key, value, causal=True))
-    assert consumer.attention(query, key, value, out, False, 0.5) == 0
-    np.testing.assert_array_equal(out, al.attention(query, key, value, scale=0.5))
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
-def test_bad_values_are_reported_not_raised(consumer: ModuleType) -> None:
+@pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    with al.num_threads(request.param):
+        yield
+
+
+def reversed_array(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """An array with contiguous rows, and all other strides negative and larger than they need be."""
+    whole = rng.standard_normal((*(2 * extent for extent in shape[:-1]), shape[-1] + 3)).astype(dtype)
+    return whole[(*(slice(None, None, -2) for _ in shape[:-1]), slice(1, -2))]
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 17, 33), (129, 255, 65)])
+def test_matmul(
+    consumer: ModuleType, sizes: tuple[int, int, int], dtype: Any, rng: np.random.Generator
+) -> None:
+    rows, columns, depth = sizes
+    a, out = reversed_array((rows, depth), dtype, rng), reversed_array((rows, columns), dtype, rng)
+    for b in (
+        reversed_array((depth, columns), dtype, rng),
+        reversed_array((columns, depth), dtype, rng).T[::-1],
+    ):
+        consumer.matmul(a, b, out)
+        np.testing.assert_array_equal(out, al.matmul(a.copy(), b.copy()))
+        assert_within(out, oracle.matmul(a, b), matmul_bound(a, b, epsilon(dtype)))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("shape", [(1, 1), (7, 33), (1001, 65)])
+def test_softmax(consumer: ModuleType, shape: tuple[int, int], dtype: Any, rng: np.random.Generator) -> None:
+    x, out = reversed_array(shape, dtype, rng), reversed_array(shape, dtype, rng)
+    consumer.softmax(x, out)
+    np.testing.assert_array_equal(out, al.softmax(x.copy()))
+    exact = oracle.softmax(x)
+    assert_within(out, exact, softmax_bound(x, exact, -1, epsilon(dtype)))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (7, 9, 16, 8), (65, 129, 33, 17)])
+def test_attention(
+    consumer: ModuleType, sizes: tuple[int, int, int, int], dtype: Any, rng: np.random.Generator
+) -> None:
+    queries, keys, size, value_size = sizes
+    query = reversed_array((2, 4, queries, size), dtype, rng)
+    key, value = (reversed_array((2, 2, keys, width), dtype, rng) for width in (size, value_size))
+    out = reversed_array((2, 4, queries, value_size), dtype, rng)
+    for causal, scale in ((True, 0.0), (False, 0.5)):
+        consumer.attention(query, key, value, out, causal, scale)
+        options: dict[str, Any] = {"causal": causal, "scale": scale or None}
+        np.testing.assert_array_equal(out, al.attention(query.copy(), key.copy(), value.copy(), **options))
+        exact = oracle.attention(query, key, value, **options)
+        assert_within(out, exact.output, attention_bounds(exact, size, dtype)[0])
+
+
+def test_bad_values_have_a_status_of_their_own(consumer: ModuleType) -> None:
     query = np.zeros((1, 3, 2, 4), np.float32)
     key = np.zeros((1, 2, 2, 4), np.float32)
     out = np.full((1, 3, 2, 4), 7, np.float32)
-    assert consumer.attention(query, key, key, out, False, 0.0) == 1
+    with pytest.raises(consumer.BadValue):
+        consumer.attention(query, key, key, out, False, 0.0)
     assert (out == 7).all()

@@ -8,17 +8,10 @@ define lies in attnlib::<rung>.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-SOURCE = Path(__file__).parent.parent
-SEARCH_PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+from native_build import NativeBuilds, run, tool
 
 
 def leaked_symbols(listing: str, rung: str) -> list[str]:
@@ -73,31 +66,16 @@ matmul.o:
     assert leaked_symbols("0 T _ZN7attnlib16avx512_vnni_bf161fEv", "avx512") != []
 
 
-def run(*command: str | Path) -> str:
-    """The standard output of a tool that must succeed."""
-    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{command}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
-    return result.stdout
-
-
 @pytest.mark.build
 @pytest.mark.parametrize("configuration", ["Release", "Debug"])
-def test_rungs_define_nothing_outside_their_namespace(configuration: str, tmp_path: Path) -> None:
+def test_rungs_define_nothing_outside_their_namespace(
+    configuration: str, native_builds: NativeBuilds
+) -> None:
     """Debug too: there nothing is inlined, so every inline function that the kernels call is emitted."""
-    cmake, nm = (shutil.which(tool, path=SEARCH_PATH) for tool in ("cmake", "nm"))
-    assert cmake, 'cmake is needed: pip install ".[test]"'
-    assert nm, "nm is needed: it comes with the compiler's binutils"
-    ninja = shutil.which("ninja", path=SEARCH_PATH)
-    generator = ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ()
-    options = (
-        f"-DCMAKE_BUILD_TYPE={configuration}",
-        "-DATTNLIB_BUILD_BINDINGS=OFF",
-        "-DATTNLIB_WARNINGS_AS_ERRORS=ON",
-    )
-    run(cmake, "-S", SOURCE, "-B", tmp_path, *generator, *options)
-    run(cmake, "--build", tmp_path, "--target", "attnlib_kernels", "--parallel", str(os.cpu_count() or 1))
+    nm = tool("nm", "it comes with the compiler's binutils")
+    folder = native_builds.build(configuration, "--target", "attnlib_kernels")
 
-    folders = sorted(tmp_path.glob("src/cpp/CMakeFiles/attnlib_kernels_*.dir"))
+    folders = sorted(folder.glob("src/cpp/CMakeFiles/attnlib_kernels_*.dir"))
     rungs = [folder.name.removeprefix("attnlib_kernels_").removesuffix(".dir") for folder in folders]
     assert "baseline" in rungs
     for rung, folder in zip(rungs, folders, strict=True):

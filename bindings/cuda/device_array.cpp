@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "cuda/dlpack.hpp"
+#include "dlpack.hpp"
 #include "ndarray.hpp"
 
 namespace attnlib::bindings {
@@ -43,19 +43,6 @@ void order(std::intptr_t producer, std::intptr_t consumer) {
 }
 
 }  // namespace
-
-TensorView contiguous_view(void* data, const Shape& shape, DType dtype) {
-  TensorView view;
-  view.data = data;
-  view.dtype = dtype;
-  view.shape = view.strides = shape;
-  std::int64_t stride = 1;
-  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-    view.strides[axis] = stride;
-    stride *= shape[axis];
-  }
-  return view;
-}
 
 py::capsule DeviceArray::dlpack(const py::object& consumer_stream) const {
   // None: the legacy default stream; -1: the consumer asks for no order.

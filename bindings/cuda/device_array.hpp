@@ -43,9 +43,6 @@ struct DeviceArray {
   py::array numpy() const;
 };
 
-// Strides and size of a C-contiguous array.
-TensorView contiguous_view(void* data, const Shape& shape, DType dtype);
-
 // What a caller brought: memory of device `device`, kept alive by `owner`.
 struct DeviceArgument {
   TensorView view;

@@ -43,15 +43,7 @@ Floats random_floats(std::int64_t count, std::uint32_t seed) {
 }
 
 TensorView view(Floats& values, const Shape& shape) {
-  TensorView result;
-  result.data = values.data();
-  result.shape = result.strides = shape;
-  std::int64_t stride = 1;
-  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-    result.strides[axis] = stride;
-    stride *= shape[axis];
-  }
-  return result;
+  return attnlib::contiguous_view(values.data(), shape, attnlib::DType::float32);
 }
 
 double at(const Floats& values, std::int64_t index) { return values[static_cast<std::size_t>(index)]; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <stdexcept>
 
 #include "isa/cpu_features.hpp"
@@ -22,7 +23,8 @@ namespace {
 constexpr std::array all_tables = {ATTNLIB_FOR_EACH_RUNG(ATTNLIB_ADDRESS)};
 #undef ATTNLIB_ADDRESS
 
-const KernelTable* selected = nullptr;
+// Atomic: in a C++ program the first calls may come from several threads at once.
+constinit std::atomic<const KernelTable*> selected{nullptr};
 
 std::string join(const std::vector<std::string>& names) {
   std::string text;
@@ -54,15 +56,21 @@ void select_isa(const std::string& forced) {
     if (std::find(available.begin(), available.end(), wanted) == available.end())
       throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": this CPU (or its operating system) does not support it; " +
                                "available here: " + join(available));
-    selected = table;
+    selected.store(table, std::memory_order_release);
     return;
   }
   throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": no such instruction set; available here: " + join(available));
 }
 
 const KernelTable& kernels() {
-  if (selected == nullptr) select_isa("");
-  return *selected;
+  const KernelTable* table = selected.load(std::memory_order_acquire);
+  if (table == nullptr) {
+    select_isa("");
+    table = selected.load(std::memory_order_acquire);
+  }
+  return *table;
 }
+
+std::string isa() { return kernels().rung; }
 
 }  // namespace attnlib

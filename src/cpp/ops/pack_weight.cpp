@@ -9,6 +9,7 @@
 #include "ops/panels.hpp"
 #include "runtime/float_environment.hpp"
 #include "runtime/interruption.hpp"
+#include "runtime/memory.hpp"
 
 namespace attnlib {
 namespace {

@@ -27,16 +27,6 @@ std::string Shape::to_string() const {
 
 bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 
-TensorView contiguous_view(void* memory, const Shape& shape, DType dtype) {
-  TensorView view;
-  view.data = memory;
-  view.dtype = dtype;
-  view.shape = view.strides = shape;
-  std::int64_t stride = 1;
-  for (int axis = shape.rank() - 1; axis >= 0; stride *= shape[axis--]) view.strides[axis] = stride;
-  return view;
-}
-
 bool TensorView::is_contiguous() const {
   std::int64_t expected = 1;
   for (int axis = rank() - 1; axis >= 0; --axis) {
@@ -45,6 +35,19 @@ bool TensorView::is_contiguous() const {
     expected *= shape[axis];
   }
   return true;
+}
+
+TensorView contiguous_view(const void* data, const Shape& shape, DType dtype) {
+  TensorView view;
+  view.data = const_cast<void*>(data);
+  view.dtype = dtype;
+  view.shape = view.strides = shape;
+  std::int64_t stride = 1;
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    view.strides[axis] = stride;
+    stride *= shape[axis];
+  }
+  return view;
 }
 
 Shape broadcast_shapes(const Shape& a, const Shape& b, const std::string& context) {

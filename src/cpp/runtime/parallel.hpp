@@ -6,10 +6,9 @@
 #include <memory>
 #include <type_traits>
 
-namespace attnlib {
+#include "attnlib/runtime.hpp"
 
-int get_num_threads();
-void set_num_threads(int count);
+namespace attnlib {
 
 // The CPUs this process may really use: its affinity mask, cut by the cgroup's CPU quota. OMP_NUM_THREADS wins.
 int default_num_threads();

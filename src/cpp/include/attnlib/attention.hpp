@@ -1,4 +1,9 @@
-// Scaled dot-product attention. The meaning of every option is in attnlib/functional/attention.py.
+// Scaled dot-product attention.
+//
+// H query heads share G heads of keys and values (H a multiple of G); Sq queries, Sk keys, D features of queries and
+// keys, Dv of values; leading axes are a batch, and broadcast. Arrays of two axes are one head. Scores are made in this
+// order: query . key * scale, then softcap * tanh(score / softcap), then + bias, then the ALiBi term
+// -slope * |position(i) - j|; what is not allowed is left out, and the rest goes through a softmax.
 #pragma once
 
 #include <cstdint>
@@ -24,26 +29,28 @@ AttentionShapes attention_shapes(const Shape& query, const Shape& key, const Sha
 using IntegerView = StridedView<const std::int64_t>;
 
 struct AttentionOptions {
-  const BoolView* mask = nullptr;    // broadcasts to the weights' shape
-  const TensorView* bias = nullptr;  // broadcasts to the weights' shape; the queries' dtype
-  bool causal = false;
+  const BoolView* mask = nullptr;    // broadcasts to the weights' shape; true may attend
+  const TensorView* bias = nullptr;  // broadcasts to the weights' shape; the queries' dtype; -infinity removes
+  bool causal = false;               // only keys j <= position(i) of query i
+  // Only keys with position(i) - window_left <= j <= position(i) + window_right; unset: open on that side.
   std::optional<std::int64_t> window_left, window_right;
+  // position(i) = query_offset + i; null: valid keys - Sq, so that the last query sees the last valid key.
   const IntegerView* query_offset = nullptr;
-  const IntegerView* key_lengths = nullptr;
-  std::optional<double> scale;
-  std::optional<double> softcap;
+  const IntegerView* key_lengths = nullptr;  // how many keys are valid, 0..Sk; null: all
+  std::optional<double> scale;               // unset: D ** -0.5
+  std::optional<double> softcap;             // positive
   const TensorView* alibi_slopes = nullptr;  // (H,), contiguous, of the compute dtype
-  const TensorView* sinks = nullptr;         // (H,), likewise
+  const TensorView* sinks = nullptr;         // (H,), likewise: one more logit of each head, without a value
 };
 
 struct AttentionResults {
-  TensorView out;
-  const TensorView* weights = nullptr;  // the dtype of out
-  const TensorView* lse = nullptr;      // the compute dtype
+  TensorView out;                       // a query that may attend to nothing gets zeros
+  const TensorView* weights = nullptr;  // the dtype of out; null: they are never held in memory
+  const TensorView* lse = nullptr;      // log(sum(exp(scores))), of the compute dtype; -infinity where out is zeros
 };
 
 // query, key, value and the results are contiguous along the last axis; query, key, value, bias, out, weights share a
-// dtype.
+// dtype. std::invalid_argument for shapes that do not fit and options out of range.
 void attention(const TensorView& query, const TensorView& key, const TensorView& value, const AttentionOptions& options,
                const AttentionResults& results);
 

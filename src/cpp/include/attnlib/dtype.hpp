@@ -6,7 +6,8 @@
 
 namespace attnlib {
 
-// Storage formats of two bytes; arithmetic happens in float32.
+// Storage formats of two bytes, IEEE 754 binary16 and the upper half of a float32; arithmetic happens in float32, which
+// is then the *compute dtype* that other headers speak of. That of float32 and float64 is themselves.
 struct float16 {
   std::uint16_t bits;
 };
@@ -18,6 +19,7 @@ struct bfloat16 {
 enum class DType : std::uint8_t { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3 };
 constexpr int dtype_count = 4;
 
+// Functions of one element: attnlib/activation.hpp. `gelu` is the exact one, x * Phi(x); `gelu_tanh` its approximation.
 enum class Activation : std::uint8_t { none, relu, gelu, gelu_tanh, silu, tanh, sigmoid };
 constexpr int activation_count = 7;
 

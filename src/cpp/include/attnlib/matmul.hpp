@@ -8,7 +8,6 @@
 
 #include "attnlib/dtype.hpp"
 #include "attnlib/tensor_view.hpp"
-#include "runtime/memory.hpp"
 
 namespace attnlib {
 
@@ -86,13 +85,15 @@ void check_quantized_shape(const Shape& shape, WeightFormat format);
 // The nearest codes of a weight, column by column (int8) or group by group (int4); see ops/quantize.cpp.
 PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, std::int64_t group_size);
 
-// The shape of np.matmul(a, b), 1-D arguments promoted as it does.
+// The shape of np.matmul(a, b), 1-D arguments promoted as it does: a (..., M, K) and b (..., K, N) give (..., M, N),
+// the leading axes broadcast. std::invalid_argument if there is none.
 Shape matmul_shape(const Shape& a, const Shape& b);
 
-// out = a @ b. All of one dtype; a and out contiguous along the last axis, b of any strides.
+// out = a @ b, of matmul_shape. All of one dtype; a and out contiguous along the last axis, b of any strides.
 void matmul(const TensorView& a, const TensorView& b, const TensorView& out);
 
-// The shape of x @ weight.T, checked; `weight` is the shape (out_features, in_features).
+// The shape of x @ weight.T, (..., out_features); `weight` is the shape (out_features, in_features).
+// std::invalid_argument if x does not end in in_features.
 Shape linear_shape(const Shape& x, const Shape& weight);
 
 struct LinearOptions {
@@ -102,8 +103,9 @@ struct LinearOptions {
   int threads = 0;  // at most these; 0: as many as the work is worth
 };
 
-// out = activation(x @ weight.T + bias) + residual. x, bias, residual and out are of one dtype and contiguous along
-// the last axis. A float64 weight goes with float64 alone, and float64 with no other packed weight.
+// out = activation(x @ weight.T + bias) + residual, of linear_shape. x, bias, residual and out are of one dtype and
+// contiguous along the last axis. A plain weight has x's dtype and any strides; a packed one any format, but float64
+// goes with float64 alone. std::invalid_argument for a bias or residual of another shape.
 void linear(const TensorView& x, const TensorView& weight, const LinearOptions& options, const TensorView& out);
 void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions& options, const TensorView& out);
 

@@ -1,4 +1,15 @@
 // A typed, strided window on memory that somebody else owns: what every operation takes and fills.
+//
+// What holds for all operations of these headers:
+//   memory   is the caller's, results too; views are read during the call only. Inputs are not written to, so what is
+//            const may be one.
+//   shapes   whatever inputs may get wrong is checked, by the operation or by the function beside it that gives the
+//            result's shape (matmul_shape, attention_shapes, ...), to be called first: std::invalid_argument, which
+//            begins with the operation's name and shows the shapes found.
+//   results  have the shape that this function gives and share no memory with inputs, unless the header allows it.
+//            That, and dtypes and contiguous axes, of inputs too, are taken on trust.
+//   errors   std::bad_alloc for want of scratch memory. After an exception what a result holds is not known.
+//   threads  any number of threads may call at once, also after fork().
 #pragma once
 
 #include <array>
@@ -20,7 +31,7 @@ inline const char* dtype_name(DType dtype) {
   return names[static_cast<int>(dtype)];
 }
 
-// A shape of at most max_rank axes, by value and without a heap.
+// A shape of at most max_rank axes, by value and without a heap; strides are Shapes, too.
 class Shape {
  public:
   Shape() = default;
@@ -70,8 +81,8 @@ struct TensorView : StridedView<void> {
   bool is_contiguous() const;
 };
 
-// A C-contiguous view of `memory`.
-TensorView contiguous_view(void* memory, const Shape& shape, DType dtype);
+// The window on a C-contiguous (row-major) array, as a std::vector or malloc holds it.
+TensorView contiguous_view(const void* data, const Shape& shape, DType dtype);
 
 using BoolView = StridedView<const bool>;
 
@@ -81,7 +92,7 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const std::string& contex
 // Strides of a view of `shape` seen as `target`: zero along every axis that broadcasting adds or widens.
 Shape broadcast_strides(const Shape& shape, const Shape& strides, const Shape& target, const std::string& context);
 
-// The element offset of entry `index` (row-major) of an array with these leading extents and strides.
+// The offset, in elements, of entry `index` (row-major) of an array with these leading extents and strides.
 std::int64_t offset_of(std::int64_t index, const Shape& extents, const Shape& strides, int leading_axes);
 
 }  // namespace attnlib

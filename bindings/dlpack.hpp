@@ -1,5 +1,6 @@
 // The structures of DLPack (dmlc.github.io/dlpack), the protocol by which array libraries share memory without a copy.
-// Its first form (capsules named "dltensor"), which every producer and consumer understands.
+// A tensor comes in a capsule named "dltensor", which every producer and consumer understands, or, with a version and
+// flags, "dltensor_versioned".
 #pragma once
 
 #include <cstdint>
@@ -26,9 +27,18 @@ struct Tensor {
   std::uint64_t byte_offset;
 };
 struct ManagedTensor {
+  static constexpr const char *name = "dltensor", *used_name = "used_dltensor";
   Tensor tensor;
   void* context;
   void (*deleter)(ManagedTensor*);
+};
+struct ManagedTensorVersioned {
+  static constexpr const char *name = "dltensor_versioned", *used_name = "used_dltensor_versioned";
+  std::uint32_t major, minor;
+  void* context;
+  void (*deleter)(ManagedTensorVersioned*);
+  std::uint64_t flags;
+  Tensor tensor;
 };
 
 }  // namespace attnlib::dlpack

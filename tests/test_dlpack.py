@@ -1,0 +1,197 @@
+"""Tensors of other libraries in and out through DLPack."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from arrays import DTYPES, normal, same_bits
+from dlpack_producer import READ_ONLY, Producer
+
+import attnlib as al
+
+VERSIONS = [None, (1, 0), (1, 3)]
+
+
+class TestIn:
+    @pytest.mark.parametrize("version", VERSIONS, ids=str)
+    @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+    def test_any_layout_without_a_copy(self, dtype: Any, version: Any, rng: np.random.Generator) -> None:
+        whole = normal(rng, (5, 6, 7), dtype)
+        for x in (whole, whole[::2, ::-1, 1:4], whole.T, whole[0, 0, 0:0], whole[:, :0], whole[2, 3, 4, ...]):
+            seen = al.from_dlpack(Producer(x, version=version))
+            assert same_bits(seen, x)
+            if x.size:
+                assert seen.ctypes.data == x.ctypes.data
+            if x.size > 1:
+                assert seen.strides == x.strides
+            if x.ndim:
+                assert same_bits(al.softmax(Producer(x, version=version)), al.softmax(x))
+
+    def test_strides_left_out_and_an_offset(self, rng: np.random.Generator) -> None:
+        for dtype in (np.float64, ml_dtypes.bfloat16):
+            x = normal(rng, (4, 5), dtype)
+            assert same_bits(al.from_dlpack(Producer(x, strides=False)), x)
+            assert same_bits(al.from_dlpack(Producer(x, byte_offset=24)), x)
+
+    @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+    def test_what_may_be_written_to(self, dtype: Any) -> None:
+        x = np.zeros(3, dtype)
+        if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # before it asks for no version
+            seen = al.from_dlpack(Producer(x))
+            al.sigmoid(x, out=seen)
+            assert (x == 0.5).all()
+        assert not al.from_dlpack(Producer(x, flags=READ_ONLY)).flags.writeable
+        assert not al.from_dlpack(Producer(x, version=None)).flags.writeable, "it cannot say so"
+
+    @pytest.mark.parametrize("version", [None, (1, 0)], ids=str)
+    @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+    def test_memory_is_given_back_once_and_not_before(self, dtype: Any, version: Any) -> None:
+        producer = Producer(np.ones(3, dtype), version=version)
+        seen = al.from_dlpack(producer)
+        part = seen[1:]
+        assert producer.capsule_name.startswith("used_dltensor")
+        del seen
+        gc.collect()
+        assert producer.given_back == 0
+        del part
+        gc.collect()
+        assert producer.given_back == 1
+        producer.capsule = None
+        assert producer.given_back == 1
+        al.softmax(producer)
+        gc.collect()
+        assert producer.given_back == 2, "once for each capsule"
+
+    def test_a_capsule_is_taken_once(self) -> None:
+        for dtype in (np.float32, ml_dtypes.bfloat16):
+            producer = Producer(np.ones(3, dtype))
+            al.from_dlpack(producer)
+
+            class Again:
+                def __init__(self, capsule: Any) -> None:
+                    self.capsule = capsule
+
+                def __dlpack_device__(self) -> tuple[int, int]:
+                    return 1, 0
+
+                def __dlpack__(self, **_: Any) -> Any:
+                    return self.capsule
+
+            with pytest.raises(TypeError, match=r"softmax: x is a .*Again that NumPy cannot read"):
+                al.softmax(Again(producer.capsule))
+            gc.collect()
+            assert producer.given_back == 1
+
+    @pytest.mark.parametrize("device", [2, 4, 10, 13])
+    def test_other_devices(self, device: int) -> None:
+        producer = Producer(np.ones(3, np.float32), device=device)
+        with pytest.raises(TypeError, match=rf"softmax: x is a .*Producer outside .*type {device}\).*cupy"):
+            al.softmax(producer)
+        assert producer.capsule is None, "nobody asked for its memory"
+
+    def test_refusals(self) -> None:
+        with pytest.raises(TypeError, match="from_dlpack: x must have __dlpack__, got list"):
+            al.from_dlpack([1.0])
+        with pytest.raises(TypeError, match=r"softmax: x must be float32.*int64"):
+            al.softmax(Producer(np.arange(3)))
+        with pytest.raises(TypeError, match=r"softmax: x must be float32.*complex128"):
+            al.softmax(Producer(np.ones(3, complex)))
+        with pytest.raises(TypeError, match=r"attention: mask must be bool"):
+            al.attention(*[np.ones((2, 2), np.float32)] * 3, mask=Producer(np.ones((2, 2), np.int32)))
+        with pytest.raises(TypeError, match=r"softmax: x is a .*Producer that NumPy cannot read"):
+            al.softmax(Producer(np.ones(3, np.int8), code=10))  # a float of eight bits
+        with pytest.raises(TypeError, match=r"softmax: x is a .*Producer that NumPy cannot read"):
+            al.softmax(Producer(np.ones(3, ml_dtypes.bfloat16), version=(2, 0)))
+        x = np.ones(3, np.float32)
+        assert al.from_dlpack(x) is x
+
+
+class TestOut:
+    @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+    def test_there_and_back(self, dtype: Any, rng: np.random.Generator) -> None:
+        whole = normal(rng, (5, 6, 7), dtype)
+        for x in (whole, whole[::2, ::-1, 1:4], whole.T, whole[0, 0, 0:0], whole[2, 3, 4, ...]):
+            seen = al.from_dlpack(al.to_dlpack(x))
+            assert same_bits(seen, x)
+            assert not x.size or np.shares_memory(seen, x)
+
+    def test_lifetime(self) -> None:
+        class Array(np.ndarray):  # type: ignore[type-arg]
+            """Can be watched by a weak reference."""
+
+        for dtype in (np.float32, ml_dtypes.bfloat16):
+            x = np.ones(3, dtype).view(Array)
+            watch = weakref.ref(x)
+            unused = al.to_dlpack(x).__dlpack__()
+            seen = al.from_dlpack(al.to_dlpack(x))
+            del x
+            gc.collect()
+            assert watch() is not None
+            assert (seen == 1).all()
+            del unused, seen
+            gc.collect()
+            assert watch() is None
+
+    def test_read_only_arrays(self) -> None:
+        for dtype in (np.float32, ml_dtypes.bfloat16):
+            x = np.ones(3, dtype)
+            x.flags.writeable = False
+            with pytest.raises(BufferError, match="read"):
+                al.to_dlpack(x).__dlpack__()
+            if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+                assert not al.from_dlpack(al.to_dlpack(x)).flags.writeable
+
+    def test_refusals(self) -> None:
+        with pytest.raises(TypeError, match=r"to_dlpack: x must be a numpy\.ndarray, got list"):
+            al.to_dlpack([1.0])  # type: ignore[arg-type]
+        with pytest.raises(BufferError):
+            al.to_dlpack(np.array(["text"])).__dlpack__()
+
+
+class TestTorch:
+    def test_all_dtypes_without_a_copy(self, rng: np.random.Generator) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        for name, dtype in DTYPES.items():
+            x = normal(rng, (4, 33), dtype)
+            tensor = torch.from_dlpack(al.to_dlpack(x))
+            assert str(tensor.dtype) == f"torch.{name}"
+            assert tensor.data_ptr() == x.ctypes.data
+            out = torch.zeros(4, 33, dtype=tensor.dtype)
+            al.softmax(tensor, out=al.from_dlpack(out))
+            assert same_bits(al.from_dlpack(out), al.softmax(x))
+            assert same_bits(al.softmax(tensor.t()), al.softmax(x.T))
+            assert same_bits(al.from_dlpack(tensor[1:, ::3]), x[1:, ::3])
+
+    def test_attention_takes_tensors_throughout(self, rng: np.random.Generator) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        query = normal(rng, (2, 4, 5, 8), ml_dtypes.bfloat16)
+        mask, lengths = rng.random((5, 5)) < 0.8, np.array([3, 5])
+        tensor = torch.from_dlpack(al.to_dlpack(query))
+        options = {"mask": torch.from_numpy(mask), "key_lengths": torch.from_numpy(lengths)}
+        result = al.attention(tensor, tensor, tensor, **options)
+        assert same_bits(result, al.attention(query, query, query, mask=mask, key_lengths=lengths))
+        result = al.compat.torch_like.scaled_dot_product_attention(tensor, tensor, tensor, is_causal=True)
+        assert same_bits(result, al.attention(query, query, query, causal=True))
+
+    def test_what_cannot_be_read(self) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        with pytest.raises(ValueError, match=r"softmax: x is a torch\.Tensor .*gradient.*detach\(\)"):
+            al.softmax(torch.zeros(3, requires_grad=True))
+        with pytest.raises(ValueError, match=r"softmax: x is a torch\.Tensor .*conj"):
+            al.softmax(torch.zeros(3, dtype=torch.complex64).conj())
+        with pytest.raises((TypeError, ValueError), match=r"softmax: x is a torch\.Tensor .*"):
+            al.softmax(torch.zeros(3, device="meta"))
+
+
+def test_jax(rng: np.random.Generator) -> None:
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    for dtype in (np.float32, np.float16, ml_dtypes.bfloat16):
+        x = normal(rng, (4, 33), dtype)
+        assert same_bits(al.softmax(jax.numpy.asarray(x)), al.softmax(x))
+        assert same_bits(al.from_dlpack(jax.numpy.asarray(x)), x)
+        assert same_bits(np.asarray(jax.dlpack.from_dlpack(al.to_dlpack(x))), x)
