@@ -1,0 +1,179 @@
+"""Run the tests on native modules that sanitizers watch.
+
+    python tools/sanitize.py asan            # AddressSanitizer, UndefinedBehaviorSanitizer, leaks: the suite
+    python tools/sanitize.py tsan tests/ops  # ThreadSanitizer, on two threads: these tests
+    python tools/sanitize.py valgrind        # tests/cpp under memcheck: no read of what nobody wrote
+
+Configures and builds the CMake preset of that name, unless `--no-build`, and tests the copy of the package in
+build/NAME/package: the modules in attnlib/ stay what they are. First a program that is wrong is run: if it is
+not reported, that is a failure. The test files then run a few to a process; a report of that process or of
+one that it started counts, whether a test fails of it or not. Wants Linux, GCC and its libasan, libubsan and
+libtsan, or valgrind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PRELOADED = {"asan": ("libasan.so", "libubsan.so", "libstdc++.so"), "tsan": ("libtsan.so",)}
+# Reads past the end of an array; two threads that write the same one.
+WRONG_PROGRAMS = {
+    "asan": """
+import numpy as np, attnlib
+attnlib.softmax(np.lib.stride_tricks.as_strided(np.ones(100, np.float32), (2, 100), (400, 4)))
+""",
+    "tsan": """
+import threading, numpy as np, attnlib
+x = np.ones((512, 1000), np.float32)
+threads = [threading.Thread(target=lambda: [attnlib.softmax(x, out=x) for _ in range(50)]) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+""",
+}
+# Tests that cannot pass under a sanitizer, and why.
+LEFT_OUT: dict[str, dict[str, str]] = {"asan": {}, "tsan": {}}
+REPORT = re.compile("ERROR: AddressSanitizer|runtime error:|(WARNING|FATAL): ThreadSanitizer")
+# Python leaks by itself. What counts is what our modules asked the allocator for: frame 0 is the allocator,
+# and between it and us may be the C++ library.
+LEAK = re.compile(
+    r"(?:Direct|Indirect) leak of .*\n(?:\s+#\d.*\n){1,2}\s+#\d.*(?:_core|cython_api)\.cpython.*\n"
+)
+
+
+def sanitized_environment(preset: str, logs: Path) -> dict[str, str]:
+    """Return the environment of the processes under test: their reports go to files in `logs`."""
+    libraries = [
+        subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip()
+        for name in PRELOADED[preset]
+    ]
+    return {
+        **os.environ,
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONPATH": str(ROOT / "build" / preset / "package"),
+        "OMP_NUM_THREADS": "2" if preset == "tsan" else "1",
+        # Memory that is not to be had is a MemoryError.
+        "ASAN_OPTIONS": f"allocator_may_return_null=1:quarantine_size_mb=64:log_path={logs}/address",
+        "LSAN_OPTIONS": "exitcode=0",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={logs}/undefined",
+        # Tests fork while there are threads.
+        "TSAN_OPTIONS": f"die_after_fork=0:log_path={logs}/thread",
+        # Python's objects are blocks of their own, too: what we do with one that has gone is seen.
+        "PYTHONMALLOC": "malloc" if preset == "asan" else "default",
+    }
+
+
+def take_reports(logs: Path) -> list[str]:
+    """Read the files in `logs`, remove them, and return the reports that count."""
+    reports = []
+    for path in sorted(logs.iterdir()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        path.unlink()
+        reports += [leak[0] for leak in LEAK.finditer(text)]
+        if REPORT.search(text):
+            reports.append(text)
+    return reports
+
+
+def test_files(tests: list[str]) -> list[str]:
+    """Return files and test ids as they are, folders as the test files in them."""
+    paths = [ROOT / name for name in tests]
+    return [
+        str(file) for path in paths for file in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])
+    ]
+
+
+def run_tests(preset: str, files: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run pytest in a process of its own; return its exit code and all that it printed."""
+    left_out = [f"--deselect={ROOT / test}" for test in LEFT_OUT[preset]]
+    settings = ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *settings, *left_out, *files],
+        cwd=ROOT / "build" / preset,  # in the source tree, its own attnlib/ would come first
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return result.returncode, result.stdout
+
+
+def run_suite(preset: str, tests: list[str], files_together: int) -> bool:
+    """Run the wrong program and the tests; return whether all passed and only the former was reported."""
+    totals: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as logs:
+        environment = sanitized_environment(preset, Path(logs))
+        stop = {"TSAN_OPTIONS": f"halt_on_error=1:{environment['TSAN_OPTIONS']}"}
+        wrong = [sys.executable, "-c", WRONG_PROGRAMS[preset]]
+        subprocess.run(wrong, cwd=logs, env={**environment, **stop}, check=False)
+        if not take_reports(Path(logs)):
+            print(f"{preset}: a program that is wrong was not reported")
+            return False
+        files = test_files(tests)
+        for first in range(0, len(files), files_together):
+            together = files[first : first + files_together]
+            started = time.monotonic()
+            code, output = run_tests(preset, together, environment)
+            summary = (output.splitlines() or [""])[-1]
+            # 5: all are deselected or skipped as files.
+            if code not in (0, 5) or not re.search("passed|skipped|deselected", summary):
+                totals["processes that failed"] += 1
+                print(f"{output[-10000:]}\nexit code {code}")
+            reports = take_reports(Path(logs))
+            print("".join(report[:10000] for report in reports), end="")
+            totals["reports"] += len(reports)
+            for number, what in re.findall(r"(\d+) (passed|failed|error|skipped|deselected)", summary):
+                totals[what] += int(number)
+            names = " ".join(str(Path(name).relative_to(ROOT)) for name in together)
+            seconds = time.monotonic() - started
+            print(f"{names}: {summary}; {len(reports)} reports, {seconds:.0f} s in all", flush=True)
+    print(f"{preset}: {', '.join(f'{total} {what}' for what, total in totals.items())}")
+    return totals["processes that failed"] == totals["reports"] == 0
+
+
+def run_valgrind() -> bool:
+    """Run the kernel tests under memcheck, on the rungs whose instructions valgrind knows."""
+    program = ROOT / "build" / "valgrind" / "tests" / "cpp" / "kernel_tests"
+    command = ["valgrind", "--error-exitcode=1", "--track-origins=yes", str(program)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, check=False).returncode == 0
+
+
+def build(preset: str, jobs: int) -> None:
+    """Configure and build a preset."""
+    python = [f"-DPython_EXECUTABLE={sys.executable}"]
+    if preset != "valgrind":
+        pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True)
+        python.append(f"-Dpybind11_DIR={pybind11.strip()}")
+    subprocess.run(["cmake", "--preset", preset, *python], cwd=ROOT, check=True)
+    subprocess.run(["cmake", "--build", f"build/{preset}", f"-j{jobs}"], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    """Build the preset and run what belongs to it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("preset", choices=["asan", "tsan", "valgrind"])
+    parser.add_argument("tests", nargs="*", help="files, folders or test ids (default: tests)")
+    parser.add_argument("--no-build", action="store_true", help="take what build/PRESET holds")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers at once (default: CPUs)")
+    parser.add_argument("--files-together", type=int, default=4, help="files to a process (default: 4)")
+    options = parser.parse_intermixed_args()
+    if not options.no_build:
+        build(options.preset, options.jobs)
+    if options.preset == "valgrind":
+        passed = run_valgrind()
+    else:
+        passed = run_suite(options.preset, options.tests or ["tests"], options.files_together)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
