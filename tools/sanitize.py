@@ -55,7 +55,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 # Python does things that memcheck does not like; what counts is where our functions are on the stack, or on
 # that of the allocation.
 REPORT = re.compile(
-    r"ERROR: AddressSanitizer|runtime error:|(WARNING|FATAL): ThreadSanitizer|==\d+==.*: .* attnlib::"
+    r"ERROR: AddressSanitizer|runtime error:|(WARNING|FATAL): ThreadSanitizer|==\d+==.* 0x[0-9A-F]+: .*attnlib::"
 )
 # Python leaks by itself. What counts is what our modules asked the allocator for: frame 0 is the allocator,
 # and between it and us may be the C++ library.
@@ -77,7 +77,8 @@ def sanitized_environment(preset: str, logs: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "2" if preset == "tsan" else "1",
         # Memory that is not to be had is a MemoryError.
         "ASAN_OPTIONS": f"allocator_may_return_null=1:quarantine_size_mb=64:log_path={logs}/address",
-        "LSAN_OPTIONS": "exitcode=0",
+        # The module of each frame, which LEAK looks for.
+        "LSAN_OPTIONS": "exitcode=0:stack_trace_format='    #%n %f %S %m'",
         "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={logs}/undefined",
         # Tests fork while there are threads.
         "TSAN_OPTIONS": f"die_after_fork=0:log_path={logs}/thread",
