@@ -52,6 +52,12 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     # In a child the parent's threads count as alive: one that begins there has a "used id", which is fatal.
     "tsan": {
         "tests/servers/test_fork.py": "ThreadSanitizer knows no threads after fork",
+        "tests/test_runtime.py::test_fork_after_use": "ThreadSanitizer knows no threads after fork",
+        # Long calls on little memory.
+        **{
+            f"tests/servers/test_interruption.py::test_keyboard_interrupt[{call}-2]": "its tasks share their output"
+            for call in ("linear", "softmax", "gelu", "layer_norm")
+        },
         "tests/test_runtime.py::test_multiprocessing_pool": "ThreadSanitizer knows no threads after fork",
     },
     "valgrind": {},
@@ -156,7 +162,7 @@ def run_suite(preset: str, tests: list[str], files_together: int) -> bool:
                 totals["processes that failed"] += 1
                 print(f"{output[-10000:]}\nexit code {code}")
             reports = take_reports(Path(logs))
-            print("".join(report[:10000] for report in reports), end="")
+            print("".join(report[:5000] for report in reports[:5]), end="")
             totals["reports"] += len(reports)
             for number, what in re.findall(r"(\d+) (passed|failed|error|skipped|deselected)", summary):
                 totals[what] += int(number)
