@@ -55,7 +55,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_runtime.py::test_fork_after_use": "ThreadSanitizer knows no threads after fork",
         # Long calls on little memory.
         **{
-            f"tests/servers/test_interruption.py::test_keyboard_interrupt[{call}-2]": "its tasks share their output"
+            f"tests/servers/test_interruption.py::test_keyboard_interrupt[{call}-2]": "tasks share an output"
             for call in ("linear", "softmax", "gelu", "layer_norm")
         },
         "tests/test_runtime.py::test_multiprocessing_pool": "ThreadSanitizer knows no threads after fork",
