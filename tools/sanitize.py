@@ -47,7 +47,7 @@ attnlib.softmax(np.empty(5000, np.float32))
 # Tests that cannot pass under a sanitizer, and why.
 LEFT_OUT: dict[str, dict[str, str]] = {
     "asan": {
-        "tests/servers/test_trim.py::test_gives_scratch_back": "no scratch is kept that it could give back"
+        "tests/servers/test_trim.py::test_gives_scratch_back": "no scratch is kept that it could give back",
     },
     # In a child the parent's threads count as alive: one that begins there has a "used id", which is fatal.
     "tsan": {
