@@ -20,7 +20,7 @@ def resident():
 
 weight = al.pack_weight(np.ones((2048, 512), "float32"), dtype="int8")
 x = np.ones((2000, 512), "float32")
-out = np.ones((2000, 2048), "float32")
+outs = np.ones((4, 2000, 2048), "float32")  # one for each thread
 """
 
 
@@ -33,18 +33,18 @@ def test_gives_scratch_back(run_python: RunPython) -> None:
     """Of this thread and of the others, that of threads that have ended included; and the next call works."""
     code = f"""{HEAD}
 al.set_num_threads(1)
-al.linear(x[:1], weight, out=out[:1])
+al.linear(x[:1], weight, out=outs[0, :1])
 al.trim()
 before = resident()
 barrier = threading.Barrier(4)
-def work():
+def work(out):
     al.linear(x, weight, out=out)  # takes a megabyte of scratch
     barrier.wait()
     barrier.wait()
-workers = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+workers = [threading.Thread(target=work, args=[out], daemon=True) for out in outs[1:]]
 for worker in workers: worker.start()
 barrier.wait()
-expected = al.linear(x, weight, out=out).copy()
+expected = al.linear(x, weight, out=outs[0]).copy()
 kept = resident() - before
 freed = al.trim()
 left = resident() - before - expected.nbytes
@@ -52,7 +52,7 @@ assert freed >= 4 * 2**20, (kept, freed)
 assert left < 2 * 2**20, (kept, freed, left)
 barrier.wait()
 for worker in workers: worker.join()
-assert np.array_equal(al.linear(x, weight, out=out), expected)
+assert np.array_equal(al.linear(x, weight, out=outs[1]), expected)
 print("done")
 """
     assert run_python(code).stdout.strip() == "done"

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <mutex>
 #include <new>
@@ -68,6 +69,10 @@ std::shared_ptr<std::byte> shared(Memory memory) {
 }  // namespace
 
 void MemoryDelete::operator()(std::byte* memory) const {
+  if (separate_blocks) {
+    std::free(memory);
+    return;
+  }
 #if defined(__linux__)
   if (mapped != 0) {
     munmap(memory, mapped);
@@ -78,6 +83,12 @@ void MemoryDelete::operator()(std::byte* memory) const {
 }
 
 Memory allocate(std::size_t bytes) {
+  if (separate_blocks) {
+    // Not `new`: where AddressSanitizer has no memory for that, it ends the program.
+    void* memory = nullptr;
+    if (posix_memalign(&memory, cache_line, std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
+    return {static_cast<std::byte*>(memory), MemoryDelete{}};
+  }
 #if defined(__linux__)
   if (bytes >= least_mapped) return map(bytes);
 #endif
@@ -86,7 +97,7 @@ Memory allocate(std::size_t bytes) {
 }
 
 std::shared_ptr<std::byte> allocate_lasting(std::size_t bytes) {
-  if (bytes < least_in_slab || bytes >= most_in_slab) return shared(allocate(bytes));
+  if (separate_blocks || bytes < least_in_slab || bytes >= most_in_slab) return shared(allocate(bytes));
   const std::lock_guard lock(slab.mutex);
   std::shared_ptr<std::byte> memory = slab.memory.lock();
   if (memory == nullptr || slab.used + bytes > slab_bytes) {

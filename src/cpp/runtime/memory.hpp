@@ -12,6 +12,15 @@
 
 namespace attnlib {
 
+// Sanitizers and valgrind know the bounds of the allocator's blocks, not of a place in a slab or in a stack of scratch
+// memory, and of a block that is kept they take for written what its last user wrote. For them every block is the
+// allocator's own, as long as was asked for, and nothing is kept.
+#if defined(ATTNLIB_SEPARATE_BLOCKS)
+constexpr bool separate_blocks = true;
+#else
+constexpr bool separate_blocks = false;
+#endif
+
 struct MemoryDelete {
   std::size_t mapped = 0;  // bytes that are the system's own mapping; 0: the allocator's
   void operator()(std::byte* memory) const;

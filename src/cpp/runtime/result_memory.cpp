@@ -49,7 +49,7 @@ std::size_t rounded(std::size_t bytes) {
 
 }  // namespace
 
-ResultMemory::ResultMemory(std::size_t bytes) : bytes_(rounded(bytes)) {
+ResultMemory::ResultMemory(std::size_t bytes) : bytes_(separate_blocks ? bytes : rounded(bytes)) {
   Kept& all = kept();
   if (const TryLock lock(all.mutex, std::try_to_lock); lock)
     for (std::size_t index = all.count; index-- > 0;)
@@ -61,7 +61,7 @@ ResultMemory::ResultMemory(std::size_t bytes) : bytes_(rounded(bytes)) {
 }
 
 ResultMemory::~ResultMemory() {
-  if (bytes_ > most_kept_result_bytes) return;
+  if (separate_blocks || bytes_ > most_kept_result_bytes) return;
   Kept& all = kept();
   const TryLock lock(all.mutex, std::try_to_lock);
   if (!lock) return;

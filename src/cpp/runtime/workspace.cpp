@@ -105,8 +105,8 @@ Scratch::Scratch(std::int64_t bytes)
     : data_(nullptr),
       bytes_((static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)) + alignment - 1) / alignment * alignment) {
   ThreadStack& stack = thread_stack();
-  if (bytes_ > stack_bytes - stack.used) {
-    own_ = allocate(bytes_);
+  if (separate_blocks || bytes_ > stack_bytes - stack.used) {
+    own_ = allocate(separate_blocks ? static_cast<std::size_t>(bytes) : bytes_);
     data_ = own_.get();
     record(stack.used + bytes_);
     return;
