@@ -155,11 +155,13 @@ class GgufFile:
         kind = self._gguf.GGMLQuantizationType(entry.kind)
         width = entry.shape[-1]
         result = np.empty((*blocks.shape[:-1], width), np.float32)
+        if not result.size:
+            return result
         rows, found = blocks.reshape(-1, blocks.shape[-1]), result.reshape(-1, width)
-        step = max(_CHUNK // max(width, 1), 1)
+        step = max(_CHUNK // width, 1)
         # Scales may be anything in a broken file: then so are the weights.
         with np.errstate(all="ignore"):
-            for start in range(0, len(rows) if blocks.size else 0, step):
+            for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 found[part] = self._gguf.quants.dequantize(rows[part], kind)
         return result

@@ -177,8 +177,12 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
             if name in file:
                 token = file.get(name)
                 special[name] = str(token.get("content")) if isinstance(token, dict) else str(token)
-    if (folder / "chat_template.jinja").is_file():
-        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        try:
+            template = jinja.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{jinja}: not valid UTF-8: {error}") from None
     return TextTokenizer(tokenizer, end_ids=end_ids(folder, config), chat_template=template, special=special)
 
 
