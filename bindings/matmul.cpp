@@ -183,7 +183,11 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
   if (state.size() != 5) throw std::invalid_argument("PackedWeight: the pickled state is damaged");
   PackedWeight::Quantized q{};
   q.format = format_from(state[0], DType::float32);
-  q.group_size = state[1].cast<std::int64_t>();
+  try {
+    q.group_size = state[1].cast<std::int64_t>();
+  } catch (const py::cast_error&) {
+    throw std::invalid_argument("PackedWeight: the pickled state is damaged");
+  }
   const py::array codes = py::array::ensure(state[2]);
   const bool int4 = q.format == WeightFormat::int4;
   if (!codes || codes.ndim() != 2 || (!int4 && q.format != WeightFormat::int8) ||

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.files.config import JsonFile
+from attnlib.models.files.config import JsonFile, stays_inside
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.memory import trim
 from attnlib.nn.module import Parameter
@@ -80,7 +80,7 @@ class ShardedSafetensors:
         shards: dict[str, SafetensorsFile] = {}
         self._places: dict[str, SafetensorsFile] = {}
         for name, place in places.items():
-            if len(PurePosixPath(place).parts) != 1 or place == "..":
+            if len(PurePosixPath(place).parts) != 1 or not stays_inside(place):
                 raise file.error("weight_map", f"leaves the folder: {place!r}")
             if place not in shards:
                 shards[place] = SafetensorsFile(index.parent / place)

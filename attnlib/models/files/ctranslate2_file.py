@@ -177,7 +177,9 @@ class CTranslate2File:
             scale = scale.reshape(*scale.shape, *(1,) * (data.ndim - scale.ndim))
         else:
             scale = scale.reshape(())
-        result: NDArray[np.float32] = data.astype(np.float32) / scale
+        # A scale of nearly nothing, in a broken file, makes infinities.
+        with np.errstate(over="ignore"):
+            result: NDArray[np.float32] = data.astype(np.float32) / scale
         return result
 
 

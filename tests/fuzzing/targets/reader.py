@@ -99,7 +99,7 @@ class ReaderTarget(Target):
         # The valid folders, or one that has reached something new.
         plain = len(self._folders)
         kept = len(self._pool) - plain
-        if kept and rng.random() < 0.6:
+        if kept and rng.random() < 0.35:
             entry = self._pool[plain + int(kept * rng.random() ** 0.5)]  # rather a late one
         else:
             entry = self._pool[int(rng.integers(plain))]
