@@ -245,7 +245,7 @@ void register_matmul(py::module_& module) {
       .def_property_readonly("dtype", &stored_dtype, "The dtype that the weight is stored in.")
       .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
       .def("unpack", &unpack, "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
-      .def("rows", &rows, py::arg("start"), py::arg("stop"),
+      .def("rows", &rows, py::arg("start").noconvert(), py::arg("stop").noconvert(),
            "Rows start..stop - 1 as a weight of their own: the same stored numbers, so the same results.")
       .def("__repr__",
            [](const PackedWeight& self) {

@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from fuzzing.corpus_entries import repeat_kept  # noqa: E402
-from fuzzing.hunt import Hunt, hunt  # noqa: E402
-from fuzzing.targets import TARGETS, make_target  # noqa: E402
-from fuzzing.worker import rng_of  # noqa: E402
+from fuzzing.corpus_entries import repeat_kept
+from fuzzing.hunt import Hunt, hunt
+from fuzzing.targets import TARGETS, make_target
+from fuzzing.worker import rng_of
 
 
 def main() -> int:

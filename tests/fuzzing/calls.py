@@ -18,7 +18,7 @@ from .finding import Finding
 from .odd_arrays import dirty, float_layout
 from .spoiling import spoil
 
-__all__ = ["Call", "Draw", "compare", "eps_of", "promoted"]
+__all__ = ["Call", "Draw", "compare", "eps_of", "promoted", "shown"]
 
 Array = NDArray[Any]
 Rng = np.random.Generator
@@ -92,13 +92,16 @@ class Call:
     clean: bool = True
     # Arguments that are written to, and must be contiguous.
     written: tuple[str, ...] = ()
+    # Arguments that are not spoilt.
+    switches: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def spoil(self, rng: Rng) -> None:
         """Put something else in the place of one argument, or two."""
         self.valid = False
         for _ in range(1 if rng.random() < 0.8 else 2):
-            name = list(self.arguments)[int(rng.integers(len(self.arguments)))]
+            names = [name for name in self.arguments if name not in self.switches]
+            name = names[int(rng.integers(len(names)))]
             self.arguments[name] = spoil(rng, self.arguments[name])
             self.notes.append(f"spoilt {name}")
 
@@ -112,7 +115,7 @@ class Call:
             self.notes.append(f"soiled {name}")
 
     def __str__(self) -> str:
-        shown = {name: _shown(value) for name, value in self.arguments.items()}
+        shown = {name: shown(value) for name, value in self.arguments.items()}
         return f"{self.name}({', '.join(f'{n}={v}' for n, v in shown.items())}) {self.notes}"
 
 
@@ -120,7 +123,8 @@ def _is_float(x: Any) -> bool:
     return type(x) is np.ndarray and x.dtype in DTYPES.values()
 
 
-def _shown(x: Any) -> str:
+def shown(x: Any) -> str:
+    """Describe an argument."""
     if isinstance(x, np.ndarray):
         values = f" = {x.tolist()}" if x.size < 10 and x.dtype.kind in "iub" else ""
         return f"{x.dtype}{list(x.shape)} strides {list(x.strides)}{values}"
@@ -227,7 +231,7 @@ def _judge(call: Call, plain: dict[str, Any], results: tuple[Array, ...]) -> Non
 
 
 def promoted(*arrays: Any) -> np.dtype[Any]:
-    """Return the dtype that arrays promote to; those of half precision, of which NumPy knows none, to float32."""
+    """Return the dtype that arrays promote to, float32 for the two of half precision."""
     dtypes = {x.dtype for x in arrays if x is not None}
     return np.result_type(*(np.float32 if len(dtypes) > 1 and x.itemsize == 2 else x for x in dtypes))
 
@@ -277,4 +281,4 @@ def _refuse_bad_out(call: Call, rng: Rng, odd: dict[str, Any], result: Array) ->
     # Bytes in the other order can be written, too.
     other_order = isinstance(odd["out"], np.ndarray) and not odd["out"].dtype.isnative
     if not isinstance(found, Exception) and not other_order:
-        raise Finding(f"out was taken, though it is {_shown(odd['out'])}")
+        raise Finding(f"out was taken, though it is {shown(odd['out'])}")

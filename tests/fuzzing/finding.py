@@ -13,7 +13,7 @@ __all__ = ["Finding", "Report", "signature"]
 _ROOT = Path(attnlib.__file__).parent
 
 
-class Finding(Exception):  # noqa: N818  (it is no error of the program that raises it)
+class Finding(Exception):
     """Something that must not happen, though nothing was raised: a wrong result, a message without a name."""
 
 

@@ -82,7 +82,9 @@ def hunt(
     began = time.time()
     until = began + 60 * minutes
     number, last = first, None if cases is None else first + cases
-    context = multiprocessing.get_context("spawn")
+    # Forked from a process that has imported what takes long, and has done nothing else.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["attnlib.models", "safetensors.numpy", "tokenizers", "gguf"])
     while time.time() < until and (last is None or number < last):
         with tempfile.TemporaryDirectory(prefix="attnlib-fuzz-") as folder:
             scratch = Path(folder)

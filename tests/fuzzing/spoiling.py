@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import ml_dtypes
@@ -119,7 +120,8 @@ def _other_array(rng: Rng, x: np.ndarray) -> Any:
         case 5 | 6:
             try:
                 dtype = np.dtype(_DTYPES[int(rng.integers(len(_DTYPES)))])
-                with np.errstate(all="ignore"):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
                     return np.zeros(x.shape, dtype) if dtype.kind in "MUS" else native(x).astype(dtype)
             except (TypeError, ValueError):
                 return np.zeros(x.shape, np.int16)

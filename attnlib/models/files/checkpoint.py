@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +16,15 @@ from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.memory import trim
 from attnlib.nn.module import Parameter
 
-__all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors"]
+__all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors", "stacked"]
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 # A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a
 # norm's weight that is read for every token would keep the pages around it in memory, thirty times its size.
 _LEAST_VIEW = 64 << 10
+
+_HALVES = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 
 
 class Checkpoint(Protocol):
@@ -120,6 +123,8 @@ def open_safetensors(folder: Path) -> Checkpoint:
     return SafetensorsFile(folder / "model.safetensors")
 
 
+# Weights may be anything in a broken file, and floats that are too large for another dtype.
+@np.errstate(over="ignore", invalid="ignore")
 def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], checkpoint: Checkpoint) -> None:
     """Give each parameter its tensors, one parameter at a time, so that no more than one lies unpacked.
 
@@ -141,7 +146,7 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         raise ValueError(f"{checkpoint.path}: {'; '.join(complaints[:10])}{more}")
     for parameter, source in sources.items():
         parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
-        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        array = parts[0] if len(parts) == 1 else stacked(parts)
         if array.nbytes < _LEAST_VIEW:
             array = array.copy()
         slots[parameter].store(array.T if source.transposed else array)
@@ -149,6 +154,13 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         for name in source.names:
             checkpoint.forget(name)
         trim()
+
+
+def stacked(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Stack tensors along their first axis; float16 with bfloat16 become float32, which holds both."""
+    if {part.dtype for part in parts} == _HALVES:
+        return np.concatenate([part.astype(np.float32) for part in parts])
+    return np.concatenate(parts)
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

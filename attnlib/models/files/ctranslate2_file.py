@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.files.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["CTranslate2File"]
 
@@ -233,7 +233,7 @@ class _Cursor:
         if kind >= len(_DTYPES):
             raise ValueError(f"{self._path}: {name} has a dtype of number {kind}, which is not known")
         entry = _Entry(shape, _DTYPES[kind], self._position + 4)
-        if (size := self.number("<I")) != entry.size:
+        if (size := self.number("<I")) != entry.size or not is_countable(shape, 8):
             raise ValueError(
                 f"{self._path}: {name} has {size} bytes, but as {entry.dtype} {shape} it takes {entry.size}"
             )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields
-from attnlib.models.files.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["GgufFile"]
 
@@ -175,6 +175,9 @@ class GgufFile:
         ):
             raise ValueError(f"{self.path}: tensor {name} has type {kind}, which is not supported")
         per_block, block_bytes = self._block(entry)
+        # Eight bytes: what a number may come to take, too.
+        if not is_countable(entry.shape, max(block_bytes, 8)):
+            raise ValueError(f"{self.path}: cut off: tensor {name} is {entry.shape}, which no file holds")
         if entry.shape[-1] % per_block:
             raise ValueError(
                 f"{self.path}: tensor {name} is {entry.shape}, but {kind} has {per_block} numbers in a block"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.families.bert import BertModel, WeightNames
+from attnlib.models.files.checkpoint import stacked
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.nn import TransformerEncoderLayer
 
@@ -47,6 +48,8 @@ class _Tensors:
         return self._file.tensor(self._actual[name])
 
 
+# As `fill` does.
+@np.errstate(over="ignore", invalid="ignore")
 def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) -> None:
     """Give `model` the tensors of `file`, one layer at a time.
 
@@ -88,7 +91,7 @@ def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) ->
         state = {}
         for parameter, parts, _ in _layer_parameters(layer, names, index):
             arrays = [tensors[part] for part in parts]
-            state[parameter] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            state[parameter] = arrays[0] if len(arrays) == 1 else stacked(arrays)
         layer.load_state_dict(state)
 
 

@@ -64,7 +64,7 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            If a text holds what is not Unicode, lone surrogates.
+            If a text holds what is not Unicode, lone surrogates, or the tokenizer lacks what it needs for it.
         """
         if self._lower_case:
             texts = [text.lower() for text in texts]
@@ -77,6 +77,8 @@ class Tokenizer:
                 except UnicodeEncodeError as error:
                     raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
             raise
+        except Exception as error:  # nothing narrower, for a vocabulary that lacks its own unknown token, say
+            raise ValueError(f"encode: the tokenizer failed: {error}") from None
         return [np.array(encoding.ids, dtype=np.intp) for encoding in encodings]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

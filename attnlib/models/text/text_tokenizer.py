@@ -72,7 +72,7 @@ class TextTokenizer:
         Raises
         ------
         ValueError
-            If the text is not valid Unicode.
+            If the text is not valid Unicode, or the tokenizer lacks what it needs for it.
         """
         try:
             text.encode()
@@ -82,7 +82,10 @@ class TextTokenizer:
 
     def _cut(self, text: str, special: bool) -> list[int]:
         """Turn valid Unicode into tokens."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        except Exception as error:  # nothing narrower, for a vocabulary that lacks its own unknown token, say
+            raise ValueError(f"encode: the tokenizer failed: {error}") from None
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Every operation on arrays, with random arguments: right ones, wrong ones, dirty ones, oddly laid out ones."""
+"""Every operation on arrays, with random arguments: right, wrong, dirty and oddly laid out ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizers: ``tokenizer.json`` of several kinds, chat templates, SentencePiece models, GGUF's vocabularies."""
+"""Tokenizers: ``tokenizer.json``, chat templates, SentencePiece models, GGUF's vocabularies."""
 
 from __future__ import annotations
 
