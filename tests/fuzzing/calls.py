@@ -115,8 +115,8 @@ class Call:
             self.notes.append(f"soiled {name}")
 
     def __str__(self) -> str:
-        shown = {name: shown(value) for name, value in self.arguments.items()}
-        return f"{self.name}({', '.join(f'{n}={v}' for n, v in shown.items())}) {self.notes}"
+        arguments = ", ".join(f"{name}={shown(value)}" for name, value in self.arguments.items())
+        return f"{self.name}({arguments}) {self.notes}"
 
 
 def _is_float(x: Any) -> bool:
