@@ -358,7 +358,9 @@ def shims(draw: Draw) -> Call:
             arguments = {"Q": query, "K": key, "V": value, "attn_mask": mask, "scale": scale}
             arguments |= {"is_causal": int(draw.rng.integers(2)), "softcap": draw.pick((0.0, 5.0))}
             arguments |= {"qk_matmul_output_mode": int(draw.rng.integers(4))}
-    call = Call((name, "attention"), function, arguments, switches=("qk_matmul_output_mode",))
+    # Python says itself what is wrong with a truth value.
+    switches = ("qk_matmul_output_mode", "is_causal", "enable_gqa")
+    call = Call((name, "attention"), function, arguments, switches=switches)
     call.valid = False  # empty axes and mixed dtypes are refused by some
     return call
 

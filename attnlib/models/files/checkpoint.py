@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.memory import trim
 from attnlib.nn.module import Parameter
 
-__all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors", "stacked"]
+__all__ = ["Change", "Checkpoint", "Source", "fill", "naming", "open_safetensors", "stacked"]
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -123,6 +124,15 @@ def open_safetensors(folder: Path) -> Checkpoint:
     return SafetensorsFile(folder / "model.safetensors")
 
 
+@contextmanager
+def naming(path: Path, tensor: str) -> Iterator[None]:
+    """Have errors about what a tensor holds name it and its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {tensor}: {error}") from None
+
+
 # Weights may be anything in a broken file, and floats that are too large for another dtype.
 @np.errstate(over="ignore", invalid="ignore")
 def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], checkpoint: Checkpoint) -> None:
@@ -149,7 +159,8 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         array = parts[0] if len(parts) == 1 else stacked(parts)
         if array.nbytes < _LEAST_VIEW:
             array = array.copy()
-        slots[parameter].store(array.T if source.transposed else array)
+        with naming(checkpoint.path, " with ".join(source.names)):
+            slots[parameter].store(array.T if source.transposed else array)
         del parts, array
         for name in source.names:
             checkpoint.forget(name)

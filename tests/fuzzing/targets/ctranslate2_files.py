@@ -17,7 +17,7 @@ from attnlib.models.files.ctranslate2_file import CTranslate2File
 
 from ..finding import Finding
 from ..mutations import mutate_bytes
-from .model_use import use_model
+from .model_use import dtype_for, use_model
 from .reader import ReaderTarget, Rng
 
 __all__ = ["CTranslate2Files"]
@@ -158,7 +158,9 @@ class CTranslate2Files(ReaderTarget):
                 if file.rows(name, numbers).tobytes() != tensor[numbers].tobytes():
                     raise Finding("rows are others than those of the tensor")
             file.forget(name)
-        return attnlib.models.load(folder) if (folder / "config.json").is_file() else None
+        if not (folder / "config.json").is_file():
+            return None
+        return attnlib.models.load(folder, dtype=dtype_for(folder / "model.bin"))
 
     def use(self, loaded: Any) -> None:
         """Run the model."""

@@ -16,7 +16,7 @@ from attnlib.models.files.gguf_file import GgufFile
 from ..finding import Finding
 from ..gguf_mutations import mutate_gguf
 from ..mutations import mutate_bytes
-from .model_use import use_model
+from .model_use import dtype_for, use_model
 from .reader import ReaderTarget, Rng
 
 __all__ = ["GgufFiles"]
@@ -54,7 +54,7 @@ class GgufFiles(ReaderTarget):
                 if file.rows(name, numbers).tobytes() != tensor[numbers].tobytes():
                     raise Finding("rows are others than those of the tensor")
             file.forget(name)
-        return attnlib.models.load(path)
+        return attnlib.models.load(path, dtype=dtype_for(path))
 
     def use(self, loaded: Any) -> None:
         """Run the model."""

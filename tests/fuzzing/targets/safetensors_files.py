@@ -17,7 +17,7 @@ from attnlib.models.files.checkpoint import open_safetensors
 
 from ..finding import Finding
 from ..json_mutations import mutate_json
-from .model_use import use_model
+from .model_use import dtype_for, use_model
 from .reader import ReaderTarget, Rng
 
 __all__ = ["SafetensorsFiles"]
@@ -70,7 +70,9 @@ class SafetensorsFiles(ReaderTarget):
             for name, entry in safetensors.deserialize(data):
                 if name in checkpoint.shapes and checkpoint.tensor(name).tobytes() != bytes(entry["data"]):
                     raise Finding("another tensor than the library reads")
-        return attnlib.models.load(folder) if (folder / "config.json").is_file() else None
+        if not (folder / "config.json").is_file():
+            return None
+        return attnlib.models.load(folder, dtype=dtype_for(min(folder.glob("*.safetensors"))))
 
     def use(self, loaded: Any) -> None:
         """Run the model."""
