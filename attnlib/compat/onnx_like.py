@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,8 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
         query_offset=offset if is_causal else None,
         key_lengths=lengths,
         scale=scale,
-        softcap=softcap if softcap else None,
+        # Anything but a number, `attention` complains about.
+        softcap=None if isinstance(softcap, Real) and not softcap else softcap,
         return_weights=qk_matmul_output_mode == 3,
     )
     out, weights = result if qk_matmul_output_mode == 3 else (result, None)

@@ -70,6 +70,7 @@ def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
     stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
     for layer in range(layers):
         shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)
+        wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
         wanted = {name: (shape, stored) for name in ("key", "value")}
         if cache.dtype == np.int8:
             wanted |= {f"{name}_scales": (shape[:-1], np.dtype(np.float32)) for name in ("key", "value")}
