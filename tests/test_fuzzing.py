@@ -20,7 +20,7 @@ from fuzzing.targets import TARGETS, make_target
 from fuzzing.targets.reader import ReaderTarget
 
 # Some milliseconds each; a file of weights somewhat more.
-CASES = {"calls": 250, "layers": 120, "gguf": 40, "config": 80, "ctranslate2": 60}
+CASES = {"calls": 250, "layers": 150, "gguf": 40, "config": 60, "ctranslate2": 40}
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -68,6 +68,13 @@ def check_size(layer: str, **sizes: int) -> None:
             raise ValueError(f"{layer}: {name} must not be negative, got {size}")
 
 
+def check_layers(caller: str, **layers: object) -> None:
+    """Raise unless all of these are layers, naming the caller and the argument."""
+    for name, layer in layers.items():
+        if not isinstance(layer, Module):
+            raise TypeError(f"{caller}: {name} must be a layer, got {type(layer).__name__}")
+
+
 class Parameter(ABC, Generic[Held]):
     """The slot of one named parameter.
 

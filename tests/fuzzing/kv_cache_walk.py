@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import attnlib as al
 from attnlib import nn
 
 from .calls import Draw
@@ -57,7 +58,7 @@ def _step(
         (
             "append",
             "append",
-            "append",
+            "attend",
             "wrong",
             "wrong",
             "truncate",
@@ -94,6 +95,8 @@ def _step(
                 for row in range(batch):
                     for place in range(count if new is None else int(new[row])):
                         tokens[arguments["layer"]][row].append(arguments["key"][row, :, place].copy())
+        case "attend" if cache.num_layers:
+            _attend(draw, cache, tokens, arguments)
         case "wrong":
             name = draw.pick(list(arguments))
             arguments[name] = spoil(draw.rng, arguments[name])
@@ -133,6 +136,28 @@ def _step(
             cache.reset()
             tokens = [[[] for _ in layer] for layer in tokens]
     return cache, tokens
+
+
+def _attend(draw: Draw, cache: nn.KVCache, tokens: _Tokens, arguments: dict[str, Any]) -> None:
+    """Append and attend in one call, which gives the very bits of the two."""
+    layer, key, value = (arguments[name] for name in ("layer", "key", "value"))
+    heads = cache.num_kv_heads * int(draw.rng.integers(1, 3))
+    query = draw.array(cache.batch_size, heads, key.shape[2], cache.head_dim, dtype=key.dtype)
+    scale = draw.pick((None, 0.3))
+    apart = copy.deepcopy(cache)
+    most = max(map(len, tokens[layer]), default=0) + key.shape[2]
+    try:
+        found = cache.attend(layer, query, key, value, scale=scale)
+    except ValueError:
+        if cache.max_length is None or most <= cache.max_length:
+            raise
+        return
+    keys, values, lengths = apart.append(layer, key, value)
+    wanted = al.attention(query, keys, values, causal=True, key_lengths=lengths, scale=scale)
+    if np.ascontiguousarray(wanted.swapaxes(1, 2)).tobytes() != found.tobytes():
+        raise Finding("attend gives other bits than append and attention")
+    for row, sequence in enumerate(tokens[layer]):
+        sequence += [key[row, :, place].copy() for place in range(key.shape[2])]
 
 
 def _check(cache: nn.KVCache, tokens: _Tokens) -> None:

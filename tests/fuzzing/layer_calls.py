@@ -131,6 +131,26 @@ def _transformer(draw: Draw) -> Made:
     )
 
 
+def _encoder_stack(draw: Draw) -> Made:
+    kind, sizes, call = _encoder(draw)
+    norm = draw.pick((None, nn.LayerNorm(sizes["d_model"])))
+    return (
+        nn.TransformerEncoder,
+        {"encoder_layer": kind(**sizes), "num_layers": draw.size(2), "norm": norm},
+        call,
+    )
+
+
+def _decoder_stack(draw: Draw) -> Made:
+    kind, sizes, call = _decoder(draw)
+    norm = draw.pick((None, nn.LayerNorm(sizes["d_model"])))
+    return (
+        nn.TransformerDecoder,
+        {"decoder_layer": kind(**sizes), "num_layers": draw.size(2), "norm": norm},
+        call,
+    )
+
+
 def _positions(draw: Draw) -> Made:
     kind = draw.pick((nn.PositionalEncoding, nn.LearnedPositionalEncoding))
     width, longest = draw.size(17), 1 + draw.size(33)
@@ -158,6 +178,8 @@ LAYERS = (
     _encoder,
     _decoder,
     _transformer,
+    _encoder_stack,
+    _decoder_stack,
     _positions,
     _bias,
 )
@@ -189,6 +211,8 @@ def use_layer(draw: Draw, make: Callable[[Draw], Made], notes: list[str]) -> Non
         for x in (*sizes.values(), *arguments.values())
     ):
         return  # it would be right to make a layer or a table of that size
+    if any(isinstance(x, bytes) for x in sizes.values()):
+        return  # a sequence of numbers, and large ones
     if any(isinstance(x, np.ndarray) and x.size > 1 << 22 for x in arguments.values()):
         return
     try:
@@ -222,7 +246,13 @@ def use_layer(draw: Draw, make: Callable[[Draw], Made], notes: list[str]) -> Non
         _same("its state", found, _called(again, arguments))
 
 
-_WITHOUT_RNG = (nn.LayerNorm, nn.RMSNorm, nn.PositionalEncoding)
+_WITHOUT_RNG = (
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.PositionalEncoding,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
 
 
 def _called(layer: Any, arguments: dict[str, Any]) -> Any:

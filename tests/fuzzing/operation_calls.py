@@ -12,7 +12,7 @@ import tolerance
 from arrays import accumulator
 
 import attnlib as al
-from attnlib import compat, functional
+from attnlib import compat, functional, nn
 
 from .attention_calls import ATTENTION
 from .calls import Call, Draw, eps_of
@@ -365,6 +365,22 @@ def shims(draw: Draw) -> Call:
     return call
 
 
+def settings(draw: Draw) -> Call:
+    """What is no operation on arrays: the number of threads, the slopes of ALiBi."""
+    slopes = draw.chance(0.5)
+
+    def function(n: Any) -> Any:
+        if isinstance(n, (int, np.integer)) and n > 256:
+            return np.zeros(0)  # so many are what is asked for
+        if slopes:
+            return nn.alibi_slopes(n)
+        with al.num_threads(n):
+            return np.array(al.get_num_threads())
+
+    names = ("alibi_slopes", "set_num_threads", "num_threads")
+    return Call(names, function, {"n": draw.size() if slopes else 1 + draw.size(3)})
+
+
 OPERATIONS = (
     matmul,
     linear,
@@ -380,6 +396,7 @@ OPERATIONS = (
     sinusoidal_encoding,
     lstm_steps,
     shims,
+    settings,
     *ATTENTION,
     *ATTENTION,
 )
