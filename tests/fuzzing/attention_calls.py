@@ -40,7 +40,6 @@ def attention(draw: Draw) -> Call:
     batch = draw.batch()
     one_head = draw.chance(0.1)
     heads, groups = (1, 1) if one_head else (heads, groups)
-    lead = () if one_head else batch
 
     def axes(count: int) -> tuple[int, ...]:
         return () if one_head else (*(draw.broadcast(*batch) if draw.chance(0.2) else batch), count)
@@ -136,8 +135,8 @@ def merge_attention(draw: Draw) -> Call:
     lses = [draw.array(*shape, dtype=dtype, scale=3.0) for _ in range(count)]
     for lse in lses:
         lse[draw.rng.random(shape) < 0.1] = -np.inf
-    outs = [draw.array(*shape, draw.size(33) if not n else 0, dtype=draw.dtype) for n in range(1)]
-    outs += [draw.array(*outs[0].shape, dtype=draw.dtype) for _ in range(count - 1)]
+    features = draw.size(33)
+    outs = [draw.array(*shape, features, dtype=draw.dtype) for _ in range(count)]
     arguments = {f"out{i}": out for i, out in enumerate(outs)} | {
         f"lse{i}": lse for i, lse in enumerate(lses)
     }

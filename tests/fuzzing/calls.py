@@ -18,7 +18,7 @@ from .finding import Finding
 from .odd_arrays import dirty, float_layout
 from .spoiling import spoil
 
-__all__ = ["Call", "Draw", "compare", "eps_of", "promoted", "shown"]
+__all__ = ["Call", "Draw", "compare", "eps_of", "is_float", "promoted", "shown"]
 
 Array = NDArray[Any]
 Rng = np.random.Generator
@@ -107,7 +107,7 @@ class Call:
 
     def soil(self, rng: Rng) -> None:
         """Put NaN and the like into one array of floats."""
-        floats = [name for name, value in self.arguments.items() if _is_float(value)]
+        floats = [name for name, value in self.arguments.items() if is_float(value)]
         if floats:
             name = floats[int(rng.integers(len(floats)))]
             self.arguments[name] = dirty(rng, self.arguments[name])
@@ -119,7 +119,8 @@ class Call:
         return f"{self.name}({arguments}) {self.notes}"
 
 
-def _is_float(x: Any) -> bool:
+def is_float(x: Any) -> bool:
+    """Return whether this is an array of one of the four dtypes."""
     return type(x) is np.ndarray and x.dtype in DTYPES.values()
 
 
@@ -170,7 +171,7 @@ def compare(call: Call, rng: Rng) -> None:
         _judge(call, plain, expected)
     odd = {
         name: float_layout(rng, x)
-        if _is_float(x) and x.size <= _MOST_COPIED and name not in call.written
+        if is_float(x) and x.size <= _MOST_COPIED and name not in call.written
         else x
         for name, x in call.arguments.items()
     }
@@ -183,7 +184,7 @@ def compare(call: Call, rng: Rng) -> None:
     before = {
         name: native(x).tobytes()
         for name, x in odd.items()
-        if _is_float(x) and x.size <= _MOST_COPIED and name != "out"
+        if is_float(x) and x.size <= _MOST_COPIED and name != "out"
     }
     al.set_num_threads(int(rng.integers(1, 3)))
     found = run(call, odd)
@@ -204,7 +205,7 @@ def compare(call: Call, rng: Rng) -> None:
 
 
 def _plain(x: Any) -> Any:
-    return native(x) if _is_float(x) and x.size <= _MOST_COPIED else x
+    return native(x) if is_float(x) and x.size <= _MOST_COPIED else x
 
 
 def _same(a: Array, b: Array) -> bool:
@@ -245,7 +246,7 @@ def eps_of(*arrays: Any) -> float:
 
 def _out(call: Call, rng: Rng, odd: dict[str, Any], result: Array) -> Array | None:
     """Make an array to write to: of any layout, or one that shares memory with an input."""
-    sharing = [name for name, x in odd.items() if _is_float(x) and x.dtype == result.dtype]
+    sharing = [name for name, x in odd.items() if is_float(x) and x.dtype == result.dtype]
     choice = rng.random()
     if sharing and choice < 0.4:
         name = sharing[int(rng.integers(len(sharing)))]

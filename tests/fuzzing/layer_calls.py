@@ -12,7 +12,7 @@ import numpy as np
 import attnlib as al
 from attnlib import nn
 
-from .calls import Draw, shown
+from .calls import Draw, is_float, shown
 from .finding import Finding
 from .odd_arrays import dirty, float_layout
 from .spoiling import spoil
@@ -185,42 +185,33 @@ LAYERS = (
 )
 
 
+# What is made of constants takes no `rng`.
+_WITHOUT_RNG = (
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.PositionalEncoding,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+
+
 def use_layer(draw: Draw, make: Callable[[Draw], Made], notes: list[str]) -> None:
     """Make a layer, call it, and call what its state, its pickle and other layouts make of it."""
     draw.mixed = False
     kind, sizes, arguments = make(draw)
-    valid = True
-    if draw.chance(0.15):
-        # A switch is whatever Python takes for true.
-        name = draw.pick([name for name, x in sizes.items() if not isinstance(x, bool)])
-        sizes[name], valid = spoil(draw.rng, sizes[name]), False
-    if draw.chance(0.25):
-        name = draw.pick(list(arguments))
-        arguments[name], valid = spoil(draw.rng, arguments[name]), False
-    elif draw.chance(0.15):
-        name = draw.pick(
-            [n for n, x in arguments.items() if isinstance(x, np.ndarray) and x.dtype.kind not in "ib"]
-            or [None]
-        )
-        if name is not None:
-            arguments[name] = dirty(draw.rng, arguments[name])
-    notes.append(f"{kind.__name__}({sizes})")
+    valid = not _spoil(draw, sizes, arguments)
+    dtype = draw.pick((None, None, "float32", "float64", "bfloat16", "float16", "int8", "int4"))
+    notes.append(f"{kind.__name__}({sizes}).to({dtype})")
     notes.append(", ".join(f"{name}={shown(x)}" for name, x in arguments.items()))
-    if any(
-        isinstance(x, (int, np.integer)) and abs(int(x)) > _MOST_SIZE
-        for x in (*sizes.values(), *arguments.values())
-    ):
-        return  # it would be right to make a layer or a table of that size
-    if any(isinstance(x, bytes) for x in sizes.values()):
-        return  # a sequence of numbers, and large ones
-    if any(isinstance(x, np.ndarray) and x.size > 1 << 22 for x in arguments.values()):
+    if _is_large(sizes) or _is_large(arguments):
         return
-    try:
+
+    def made() -> Any:
         layer = kind(**sizes, **({"rng": draw.rng} if kind not in _WITHOUT_RNG else {}))
-        dtype = draw.pick((None, None, "float32", "float64", "bfloat16", "float16", "int8", "int4"))
-        if dtype is not None:
-            layer.to(dtype)
-        notes.append(f"to({dtype})")
+        return layer if dtype is None else layer.to(dtype)
+
+    try:
+        layer = made()
     except (TypeError, ValueError) as error:
         if valid and not _refuses_dtype(error):
             raise
@@ -231,28 +222,42 @@ def use_layer(draw: Draw, make: Callable[[Draw], Made], notes: list[str]) -> Non
         if valid and not _refuses_dtype(found) and not _refuses_nan(found):
             raise found
         return
-    odd = {
-        n: float_layout(draw.rng, x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
-        for n, x in arguments.items()
-    }
+    odd = {name: float_layout(draw.rng, x) if is_float(x) else x for name, x in arguments.items()}
     al.set_num_threads(int(draw.rng.integers(1, 3)))
     _same("layout or threads", found, _called(layer, odd))
     _same("a pickle", found, _called(pickle.loads(pickle.dumps(layer)), arguments))
     if dtype not in ("int8", "int4"):
-        again = kind(**sizes, **({"rng": draw.rng} if kind not in _WITHOUT_RNG else {}))
-        if dtype is not None:
-            again.to(dtype)
+        again = made()
         again.load_state_dict(layer.state_dict())
         _same("its state", found, _called(again, arguments))
 
 
-_WITHOUT_RNG = (
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.PositionalEncoding,
-    nn.TransformerEncoder,
-    nn.TransformerDecoder,
-)
+def _spoil(draw: Draw, sizes: dict[str, Any], arguments: dict[str, Any]) -> bool:
+    """Spoil a size or an argument now and then, and return whether; or put NaN and the like into one."""
+    spoilt = False
+    if draw.chance(0.15):
+        # A switch is whatever Python takes for true.
+        name = draw.pick([name for name, x in sizes.items() if not isinstance(x, bool)])
+        sizes[name], spoilt = spoil(draw.rng, sizes[name]), True
+    if draw.chance(0.25):
+        name = draw.pick(list(arguments))
+        arguments[name], spoilt = spoil(draw.rng, arguments[name]), True
+    elif draw.chance(0.15):
+        floats = [name for name, x in arguments.items() if is_float(x)]
+        if floats:
+            name = draw.pick(floats)
+            arguments[name] = dirty(draw.rng, arguments[name])
+    return spoilt
+
+
+def _is_large(arguments: dict[str, Any]) -> bool:
+    """Return whether it would be right to make layers, tables or results of gigabytes."""
+    return any(
+        (isinstance(x, (int, np.integer)) and abs(int(x)) > _MOST_SIZE)
+        or (isinstance(x, np.ndarray) and x.size > 1 << 22)
+        or isinstance(x, bytes)  # a sequence of numbers, which are sizes of axes
+        for x in arguments.values()
+    )
 
 
 def _called(layer: Any, arguments: dict[str, Any]) -> Any:

@@ -76,15 +76,8 @@ def work(
         (scratch / "number").write_text(str(number))
         report = attempt(target, target_name, seed, number)
         if report is not None:
-            wire.send(
-                (
-                    number,
-                    report,
-                    shutil.make_archive(str(scratch / "input"), "zip", target.input)
-                    if target.input
-                    else None,
-                )
-            )
+            kept = shutil.make_archive(str(scratch / "input"), "zip", target.input) if target.input else None
+            wire.send((number, report, kept))
         if time.time() - told > 1:
             told = time.time()
             wire.send((number, None, target.state()))
