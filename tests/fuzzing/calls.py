@@ -246,7 +246,8 @@ def eps_of(*arrays: Any) -> float:
 
 def _out(call: Call, rng: Rng, odd: dict[str, Any], result: Array) -> Array | None:
     """Make an array to write to: of any layout, or one that shares memory with an input."""
-    sharing = [name for name, x in odd.items() if is_float(x) and x.dtype == result.dtype]
+    floats = {name: x for name, x in odd.items() if is_float(x) and x.size <= _MOST_COPIED}
+    sharing = [name for name, x in floats.items() if x.dtype == result.dtype]
     choice = rng.random()
     if sharing and choice < 0.4:
         name = sharing[int(rng.integers(len(sharing)))]
