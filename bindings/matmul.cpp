@@ -209,7 +209,11 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
   if (state.size() != 5) throw std::invalid_argument("PackedWeight: the pickled state is damaged");
   PackedWeight::Quantized q{};
   q.format = format_from(state[0], DType::float32);
-  q.group_size = state[1].cast<std::int64_t>();
+  try {
+    q.group_size = state[1].cast<std::int64_t>();
+  } catch (const py::cast_error&) {
+    throw std::invalid_argument("PackedWeight: the pickled state is damaged");
+  }
   const py::array codes = py::array::ensure(state[2]);
   const bool int4 = q.format == WeightFormat::int4;
   if (!codes || codes.ndim() != 2 || (!int4 && q.format != WeightFormat::int8) ||
@@ -267,7 +271,7 @@ void register_matmul(py::module_& module) {
       .def_property_readonly("dtype", &stored_dtype, "The dtype that the weight is stored in.")
       .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
       .def("unpack", &unpack, "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
-      .def("rows", &rows, py::arg("start"), py::arg("stop"),
+      .def("rows", &rows, py::arg("start").noconvert(), py::arg("stop").noconvert(),
            "Rows start..stop - 1 as a weight of their own: the same stored numbers, so the same results.")
       .def("__repr__",
            [](const PackedWeight& self) {

@@ -48,7 +48,15 @@ py::array as_ndarray(const py::object& object, const char* operation, const char
     return py::module_::import("attnlib.dlpack")
         .attr("read_tensor")(object, prefix(operation, argument))
         .cast<py::array>();
-  return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
+  try {
+    return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
+  } catch (py::error_already_set& error) {
+    const std::string what =
+        prefix(operation, argument) + " is not an array: " + py::str(error.value()).cast<std::string>();
+    if (error.matches(PyExc_ValueError)) throw py::value_error(what);
+    if (error.matches(PyExc_TypeError)) throw py::type_error(what);
+    throw;
+  }
 }
 
 bool is_aligned_native(const py::array& array) {

@@ -10,11 +10,8 @@ void register_attention(pybind11::module_& module);
 void register_attention_cached(pybind11::module_& module);
 void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
-<<<<<<< HEAD
 void register_gated_feed_forward(pybind11::module_& module);
-=======
 void register_dlpack(pybind11::module_& module);
->>>>>>> interfaces
 void register_lstm_steps(pybind11::module_& module);
 void register_matmul(pybind11::module_& module);
 void register_normalization(pybind11::module_& module);

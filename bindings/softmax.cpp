@@ -30,9 +30,10 @@ py::object run_log_softmax(const py::object& x_object, int axis, const py::objec
 }  // namespace
 
 void register_softmax(py::module_& module) {
-  module.def("softmax", &run_softmax, py::arg("x"), py::arg("axis") = -1, py::arg("mask") = py::none(),
+  module.def("softmax", &run_softmax, py::arg("x"), py::arg("axis").noconvert() = -1, py::arg("mask") = py::none(),
              py::arg("out") = py::none());
-  module.def("log_softmax", &run_log_softmax, py::arg("x"), py::arg("axis") = -1, py::arg("out") = py::none());
+  module.def("log_softmax", &run_log_softmax, py::arg("x"), py::arg("axis").noconvert() = -1,
+             py::arg("out") = py::none());
 }
 
 }  // namespace attnlib::bindings

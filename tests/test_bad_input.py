@@ -94,8 +94,9 @@ def test_things_that_are_no_arrays(case: Case, rng: np.random.Generator) -> None
     inputs = case.make(rng, np.float32, 5)
     for name in inputs:
         for thing in ("text", object(), {"a": 1}, [[1.0], [1.0, 2.0]], {1.0}, b"bytes"):
-            with pytest.raises((TypeError, ValueError)):
+            with pytest.raises((TypeError, ValueError)) as error:
                 case.call(inputs | {name: thing})
+            assert name in str(error.value)
 
 
 def test_uint16_is_not_bfloat16() -> None:

@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.dlpack import from_dlpack
+from attnlib.dlpack import read_tensor
 
 __all__ = ["as_array", "optional_array"]
 
 
-def as_array(x: Any) -> NDArray[Any]:
-    """Return `x` as an array, without a copy where that is possible."""
+def as_array(what: str, x: Any) -> NDArray[Any]:
+    """Return `x` as an array, without a copy where that is possible; errors begin with `what`."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array, whose mask would be lost; pass array.filled(value)")
     if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
-        return from_dlpack(x)
-    return np.asarray(x)
+        return read_tensor(x, what)
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what} is not an array: {error}") from None
 
 
-def optional_array(x: Any) -> NDArray[Any] | None:
+def optional_array(what: str, x: Any) -> NDArray[Any] | None:
     """Return the same, or None."""
-    return None if x is None else as_array(x)
+    return None if x is None else as_array(what, x)

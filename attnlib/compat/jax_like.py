@@ -88,7 +88,9 @@ def dot_product_attention(
     name = "dot_product_attention"
     if implementation not in (None, "xla"):
         raise NotImplementedError(f"{name}: implementation must be None or 'xla', got {implementation!r}")
-    query, key, value = map(as_array, (query, key, value))
+    query = as_array("dot_product_attention: query", query)
+    key = as_array("dot_product_attention: key", key)
+    value = as_array("dot_product_attention: value", value)
     for argument, array in (("query", query), ("key", key), ("value", value)):
         if array.ndim not in (3, 4):
             raise ValueError(f"{name}: {argument} must have 3 or 4 axes, (B, T, N, H), got {array.shape}")
@@ -108,17 +110,17 @@ def dot_product_attention(
         query.swapaxes(1, 2),
         key.swapaxes(1, 2),
         value.swapaxes(1, 2),
-        mask=optional_array(mask),
-        bias=optional_array(bias),
+        mask=optional_array("dot_product_attention: mask", mask),
+        bias=optional_array("dot_product_attention: bias", bias),
         causal=is_causal,
         window=window,
         query_offset=0 if positional else None,
-        key_lengths=optional_array(key_value_seq_lengths),
+        key_lengths=optional_array("dot_product_attention: key_value_seq_lengths", key_value_seq_lengths),
         scale=scale,
         return_lse=True,
     )
     if query_seq_lengths is not None:
-        lengths = as_array(query_seq_lengths)
+        lengths = as_array("dot_product_attention: query_seq_lengths", query_seq_lengths)
         if lengths.shape != (batch,):
             raise ValueError(f"{name}: query_seq_lengths must have shape ({batch},), got {lengths.shape}")
         padding = np.arange(queries) >= lengths[:, None]

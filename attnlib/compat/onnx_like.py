@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
             f"Attention: qk_matmul_output_mode must be 0 or 3, since scores are not kept; "
             f"got {qk_matmul_output_mode}"
         )
-    query, key, value = as_array(Q), as_array(K), as_array(V)
+    query, key, value = as_array("Attention: Q", Q), as_array("Attention: K", K), as_array("Attention: V", V)
     flat = query.ndim == 3
     _check_axes(query, key, value, q_num_heads, kv_num_heads)
     if flat:
@@ -117,8 +118,9 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
         key, value = _heads_apart("K", key, kv_num_heads), _heads_apart("V", value, kv_num_heads)
     _check_precision(softmax_precision, query.dtype)
 
-    past_keys, past_values = optional_array(past_key), optional_array(past_value)
-    lengths = optional_array(nonpad_kv_seqlen)
+    past_keys = optional_array("Attention: past_key", past_key)
+    past_values = optional_array("Attention: past_value", past_value)
+    lengths = optional_array("Attention: nonpad_kv_seqlen", nonpad_kv_seqlen)
     if (past_keys is None) != (past_values is None):
         raise ValueError("Attention: past_key and past_value are given together, or not at all")
     if past_keys is not None and lengths is not None:
@@ -133,7 +135,7 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
     elif lengths is not None:
         offset = lengths - query.shape[2]
 
-    mask = _filled_up(optional_array(attn_mask), key.shape[2])
+    mask = _filled_up(optional_array("Attention: attn_mask", attn_mask), key.shape[2])
     is_bool = mask is not None and mask.dtype == bool
     result = attention(
         query,
@@ -145,7 +147,8 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
         query_offset=offset if is_causal else None,
         key_lengths=lengths,
         scale=scale,
-        softcap=softcap if softcap else None,
+        # Anything but a number, `attention` complains about.
+        softcap=None if isinstance(softcap, Real) and not softcap else softcap,
         return_weights=qk_matmul_output_mode == 3,
     )
     out, weights = result if qk_matmul_output_mode == 3 else (result, None)

@@ -77,8 +77,10 @@ def scaled_dot_product_attention(
     name = "scaled_dot_product_attention"
     if dropout_p != 0.0:
         raise NotImplementedError(f"{name}: dropout_p must be 0.0 in inference, got {dropout_p}")
-    query, key, value = map(as_array, (query, key, value))
-    mask = optional_array(attn_mask)
+    query = as_array("scaled_dot_product_attention: query", query)
+    key = as_array("scaled_dot_product_attention: key", key)
+    value = as_array("scaled_dot_product_attention: value", value)
+    mask = optional_array("scaled_dot_product_attention: attn_mask", attn_mask)
     if is_causal and mask is not None:
         raise ValueError(f"{name}: attn_mask and is_causal must not be given together")
     if not enable_gqa and query.ndim > 2 and key.ndim > 2:

@@ -280,13 +280,22 @@ def merge_attention(
     return _core.merge_attention(_stacked("outs", outs), _stacked("lses", lses))
 
 
-def _stacked(name: str, parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> Array:
+def _stacked(name: str, parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> npt.ArrayLike:
     if not isinstance(parts, Sequence):
-        return np.asarray(parts)
-    arrays = [np.asarray(part) for part in parts]
+        return parts
+    try:
+        arrays = [np.asanyarray(part) for part in parts]
+    except ValueError as error:
+        raise ValueError(f"merge_attention: {name} holds what is not an array: {error}") from None
+    if any(isinstance(array, np.ma.MaskedArray) for array in arrays):
+        raise TypeError(f"merge_attention: {name} holds a masked array, whose mask would be lost")
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
         raise ValueError(
             f"merge_attention: {name} must be one or more arrays of equal shape, got {sorted(shapes)}"
         )
-    return np.stack(arrays)
+    try:
+        return np.stack(arrays)
+    except TypeError:
+        dtypes = ", ".join(sorted({str(array.dtype) for array in arrays}))
+        raise TypeError(f"merge_attention: {name} has dtypes of which none holds all: {dtypes}") from None

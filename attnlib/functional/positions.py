@@ -123,13 +123,19 @@ def sinusoidal_encoding(
     array([[0.    , 1.    , 0.    , 1.    ],
            [0.8415, 0.5403, 0.01  , 1.    ]], dtype=float32)
     """
+    sizes = []
     for name, value in (("length", length), ("dim", dim)):
         try:
-            size = operator.index(value)
+            sizes.append(operator.index(value))
         except TypeError:
             raise TypeError(f"sinusoidal_encoding: {name} must be an integer, got {value!r}") from None
-        if size < 0:
-            raise ValueError(f"sinusoidal_encoding: {name} must not be negative, got {size}")
+        if sizes[-1] < 0:
+            raise ValueError(f"sinusoidal_encoding: {name} must not be negative, got {sizes[-1]}")
+    length, dim = sizes
+    try:
+        base = float(base)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"sinusoidal_encoding: base must be a number, got {base!r}") from None
     if not (base > 0.0 and math.isfinite(base)):
         raise ValueError(f"sinusoidal_encoding: base must be positive and finite, got {base}")
     result_dtype = _float_dtype(dtype)

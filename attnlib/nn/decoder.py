@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.kv_cache import KVCache
-from attnlib.nn.module import Module, check_size
+from attnlib.nn.module import Module, check_layers, check_size
 from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.sublayers import check_lengths
 
@@ -38,6 +38,11 @@ class TransformerDecoder(Module):
     layers : list of TransformerDecoderLayer
     norm : LayerNorm, RMSNorm or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the layer or the norm is none, or `num_layers` no number of layers.
+
     Examples
     --------
     Two targets of 3 and 2 tokens, a source of 5 for both:
@@ -56,6 +61,9 @@ class TransformerDecoder(Module):
         norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         check_size("TransformerDecoder", num_layers=num_layers)
+        check_layers(
+            "TransformerDecoder", decoder_layer=decoder_layer, **({} if norm is None else {"norm": norm})
+        )
         self.layers = [copy.deepcopy(decoder_layer) for _ in range(num_layers)]
         self.norm = norm
 

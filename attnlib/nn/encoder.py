@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.linear import Linear
-from attnlib.nn.module import Module, check_size
+from attnlib.nn.module import Module, check_layers, check_size
 from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_place
 
@@ -165,6 +165,11 @@ class TransformerEncoder(Module):
     layers : list of TransformerEncoderLayer
     norm : LayerNorm, RMSNorm or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the layer or the norm is none, or `num_layers` no number of layers.
+
     Examples
     --------
     >>> import numpy as np
@@ -181,6 +186,9 @@ class TransformerEncoder(Module):
         norm: LayerNorm | RMSNorm | None = None,
     ) -> None:
         check_size("TransformerEncoder", num_layers=num_layers)
+        check_layers(
+            "TransformerEncoder", encoder_layer=encoder_layer, **({} if norm is None else {"norm": norm})
+        )
         self.layers = [copy.deepcopy(encoder_layer) for _ in range(num_layers)]
         self.norm = norm
 

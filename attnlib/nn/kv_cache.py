@@ -412,7 +412,7 @@ class KVCache:
         if room.stores is not self._stores[layer]:
             self._stores[layer] = room.stores
             self._shared[layer] = False
-            self._evicted[layer] += self._lengths[layer] - room.lengths
+            self._evicted[layer] += self._lengths[layer] - np.array(room.lengths, np.int64)
         self._lengths[layer] = lengths
 
     def _check(self, name: str, tokens: NDArray[Any]) -> None:

@@ -70,11 +70,17 @@ def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
     stored = np.dtype(np.uint16) if cache.dtype.itemsize == 2 else cache.dtype
     for layer in range(layers):
         shape = (batch, heads, int(lengths[layer].max(initial=0)), dim)
+        wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+        wanted = {name: (shape, stored) for name in ("key", "value")}
+        if cache.dtype == np.int8:
+            wanted |= {f"{name}_scales": (shape[:-1], np.dtype(np.float32)) for name in ("key", "value")}
+        # The file must hold that much before there is memory for it.
+        found = {name: _entry(entries, f"{name}.{layer}", *kind) for name, kind in wanted.items()}
         pair = empty_pair(shape, cache.dtype)
         for name, store in zip(("key", "value"), pair, strict=True):
-            store.data[:] = _entry(entries, f"{name}.{layer}", shape, stored).view(cache.dtype)
+            store.data[:] = found[name].view(cache.dtype)
             if store.scales is not None:
-                store.scales[:] = _entry(entries, f"{name}_scales.{layer}", shape[:-1], np.float32)
+                store.scales[:] = found[f"{name}_scales"]
         cache._stores.append(pair)
     cache.num_layers = layers
     cache._shared = [False] * layers

@@ -68,6 +68,13 @@ def check_size(layer: str, **sizes: int) -> None:
             raise ValueError(f"{layer}: {name} must not be negative, got {size}")
 
 
+def check_layers(caller: str, **layers: object) -> None:
+    """Raise unless all of these are layers, naming the caller and the argument."""
+    for name, layer in layers.items():
+        if not isinstance(layer, Module):
+            raise TypeError(f"{caller}: {name} must be a layer, got {type(layer).__name__}")
+
+
 class Parameter(ABC, Generic[Held]):
     """The slot of one named parameter.
 
@@ -344,12 +351,16 @@ def _piece_name(name: str, index: int) -> str:
 
 
 def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
-    """Return `value` as an array of one of the four dtypes, or raise a TypeError that calls it `name`."""
+    """Return `value` as an array of one of the four dtypes, or raise a TypeError that calls it `name`.
+
+    Its bytes are in the machine's order, since a dtype of the other order equals none of the four.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{caller}: {name} is a masked array; fill it first")
     array = np.asarray(value)
-    if array.dtype.newbyteorder("=") not in _FLOATS:
+    native = array.dtype.newbyteorder("=")
+    if native not in _FLOATS:
         raise TypeError(
             f"{caller}: {name} has dtype {array.dtype}; float32, float64, float16 or bfloat16 is needed"
         )
-    return array
+    return array.astype(native, copy=False)

@@ -172,7 +172,7 @@ class RMSNorm(Module):
         weight = None if self.weight is None else self.weight.value
         eps = self.eps
         if eps is None:
-            eps = float(np.finfo(np.float64 if x.dtype == np.float64 else np.float32).eps)
+            eps = float(np.finfo(np.float64 if x.dtype.type is np.float64 else np.float32).eps)
         _check("RMSNorm", x, self.normalized_shape)
         if len(self.normalized_shape) == 1:
             return rms_norm(x, weight, eps=eps)

@@ -34,15 +34,18 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         If there is no such file, or it is something else, cut off or compressed.
     """
     arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = path.stat().st_size
-            for member in archive.infolist():
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size:
-                    raise ValueError(f"{member.filename} is compressed or larger than the file")
-                arrays[member.filename.removesuffix(".npy")] = _array(archive.read(member))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"not an npz archive: {error}") from None
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = path.stat().st_size
+                for member in archive.infolist():
+                    stored = member.compress_type == zipfile.ZIP_STORED
+                    if not stored or max(member.file_size, member.compress_size) > size:
+                        raise ValueError(f"{member.filename} is compressed or larger than the file")
+                    arrays[member.filename.removesuffix(".npy")] = _array(archive.read(member))
+        # OSError: it seeks to where a damaged directory says.
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+            raise ValueError(f"not an npz archive: {error}") from None
     return arrays
 
 
@@ -50,7 +53,10 @@ def _array(data: bytes) -> NDArray[Any]:
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("an array is of another version than 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except Exception as error:  # it parses Python's syntax, and raises what its parsers raise
+        raise ValueError(f"an array has a malformed header: {error}") from None
     if dtype.hasobject or fortran:
         raise ValueError(f"an array is of dtype {dtype}, {'by columns' if fortran else 'by rows'}")
     array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape).copy()

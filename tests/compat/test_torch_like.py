@@ -62,3 +62,14 @@ def test_refusals() -> None:
         sdpa(x, x, x, np.ones((3, 3), bool), is_causal=True)
     with pytest.raises(ValueError, match=r"enable_gqa.*\(1, 4, 3, 2\)"):
         sdpa(x, x[:, :2], x[:, :2])
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "attn_mask"])
+def test_what_is_no_array_is_named(name: str) -> None:
+    x = np.ones((1, 1, 2, 2))
+    arguments = {"query": x, "key": x, "value": x, "attn_mask": np.ones((2, 2), bool)}
+    masked = np.ma.masked_array(arguments[name])
+    with pytest.raises(TypeError, match=f"^scaled_dot_product_attention: {name} is a masked array"):
+        sdpa(**arguments | {name: masked})
+    with pytest.raises(ValueError, match=f"^scaled_dot_product_attention: {name} is not an array"):
+        sdpa(**arguments | {name: [[1.0], [1.0, 2.0]]})

@@ -229,3 +229,15 @@ def test_bad_input(model: EncoderDecoder, ids: tuple[Any, Any, Any]) -> None:
         generate(model, [[0]], None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="past holds 4 sequences for 1 prompts"):
         generate(model, [[0]], past)
+
+
+def test_marian_positions_grow_with_the_texts(tmp_path: Path) -> None:
+    """The configuration may promise millions; a longer table has the same rows."""
+    folder = encoder_decoders.write_folder(tmp_path / "model", "marian", max_position_embeddings=1 << 20)
+    network: Any = models.load(folder).model  # type: ignore[union-attr]
+    ids = np.random.default_rng(0).integers(0, VOCAB, (1, 1100))
+    short = network.encode(ids[:, :9])
+    assert len(network._table) == 1024
+    network.encode(ids)
+    assert 1100 <= len(network._table) < 5000
+    np.testing.assert_array_equal(network.encode(ids[:, :9]), short)

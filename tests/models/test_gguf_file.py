@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
+from fuzzing import gguf_layout
 
 from attnlib import models
 from attnlib.models.files.gguf_file import GgufFile
@@ -94,6 +96,12 @@ def _tensor_entry(data: bytes, name: str) -> int:
         (12, "<I", 999, "output_norm.weight has type number 999, which is not supported"),
         (12, "<I", 26, "output_norm.weight has type I32, which is not supported"),
         (16, "<Q", 1 << 62, "cut off: tensor output_norm.weight ends at byte"),
+        (
+            4,
+            "<Q",
+            1 << 62,
+            r"cut off: tensor output_norm.weight is \(4611686018427387904,\), which no file holds",
+        ),
     ],
 )
 def test_absurd_tensors(path: Path, skip: int, layout: str, value: int, message: str) -> None:
@@ -133,3 +141,27 @@ def test_the_chat_template(path: Path) -> None:
     assert len(ids) == 5
     assert ids[-1] == 256
     assert model.tokenizer.decode(ids) == "hé "
+
+
+def test_blocks_of_nothing(path: Path) -> None:
+    """An axis of 0 in a tensor of blocks."""
+    file = gguf_layout.parse(path.read_bytes())
+    file.tensors.append(gguf_layout.Tensor(b"nothing", [0, 3], int(gguf.GGMLQuantizationType.Q8_0), 0))
+    path.write_bytes(gguf_layout.write(file))
+    assert GgufFile(path).tensor("nothing").shape == (3, 0)
+    assert GgufFile(path).rows("nothing", np.array([2, 0])).shape == (2, 0)
+
+
+def test_queries_and_keys_of_different_halves(path: Path) -> None:
+    """They become one matrix; neither float16 nor bfloat16 holds the other."""
+    wanted = models.load(decoders.write_gguf(path, "BF16"))(IDS)
+    file = gguf_layout.parse(path.read_bytes())
+    data = bytearray(file.data)
+    tensor = next(tensor for tensor in file.tensors if tensor.name == b"blk.0.attn_q.weight")
+    tensor.kind = int(gguf.GGMLQuantizationType.F16)
+    part = slice(tensor.offset, tensor.offset + 2 * 32 * 32)
+    numbers = np.frombuffer(bytes(data[part]), ml_dtypes.bfloat16).astype(np.float16)
+    data[part] = numbers.tobytes()
+    file.data = bytes(data)
+    path.write_bytes(gguf_layout.write(file))
+    np.testing.assert_allclose(models.load(path)(IDS), wanted, rtol=1e-4, atol=1e-4)

@@ -151,3 +151,13 @@ def test_refuses() -> None:
         layer(np.zeros((3, 7), np.float32))
     with pytest.raises(ValueError, match="do not go with cu_seqlens"):
         layer(np.zeros((3, 8), np.float32), mask=np.ones((3, 3), bool), cu_seqlens=np.array([0, 3]))
+
+
+@pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
+def test_what_is_no_layer(kind: str) -> None:
+    stack, layer = getattr(nn, f"Transformer{kind}"), getattr(nn, f"Transformer{kind}Layer")(4, 2, 8)
+    for thing in (None, [], "layer", np.ones(3)):
+        with pytest.raises(TypeError, match=f"^Transformer{kind}: {kind.lower()}_layer must be a layer"):
+            stack(thing, 2)
+    with pytest.raises(TypeError, match=f"^Transformer{kind}: norm must be a layer, got str"):
+        stack(layer, 2, "norm")

@@ -81,3 +81,15 @@ def test_keys_and_values_stay_side_by_side(dtype: str, tmp_path: Path) -> None:
     assert_side_by_side(fork)
     cache.save(tmp_path / "cache")
     assert_side_by_side(KVCache.load(tmp_path / "cache"))
+
+
+def test_no_sequences() -> None:
+    """A cache whose sequences have all ended still takes steps of none."""
+    cache = KVCache(1, 2, 1, 3, capacity=0)
+    cache.reorder(np.zeros(0, int))
+    nothing = np.zeros((0, 1, 2, 3), np.float32)
+    keys, _, lengths = cache.append(0, nothing, nothing)
+    assert keys.shape == (0, 1, 0, 3)
+    assert lengths.shape == (0,)
+    cache.fork(1)
+    cache.append(0, nothing, nothing)

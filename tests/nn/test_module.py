@@ -179,3 +179,10 @@ def test_sizes_are_checked() -> None:
         nn.Linear(-1, 2)
     with pytest.raises(TypeError, match=r"^Linear: out_features must be an integer, got float"):
         nn.Linear(1, 2.0)  # type: ignore[arg-type]
+
+
+def test_rms_norm_of_the_other_byte_order(rng: np.random.Generator) -> None:
+    """The default eps is that of its precision."""
+    x = rng.standard_normal((3, 8)) * 1e-8
+    layer = nn.RMSNorm(8)
+    np.testing.assert_array_equal(layer(x.astype(x.dtype.newbyteorder())), layer(x))

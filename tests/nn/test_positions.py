@@ -279,3 +279,11 @@ def test_bias_refuses_lengths() -> None:
         layer(3, 4.0)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^RelativePositionBias: query_offset must be an integer, got float"):
         layer(3, 4, query_offset=1.0)  # type: ignore[arg-type]
+
+
+def test_float64_of_the_other_byte_order(rng: np.random.Generator) -> None:
+    """It is as precise as that of the machine's."""
+    x = rng.standard_normal((2, 5, 8))
+    for make in ENCODINGS:
+        layer = make(8, 9)
+        np.testing.assert_array_equal(layer(x.astype(x.dtype.newbyteorder())), layer(x))

@@ -94,3 +94,12 @@ def test_refusals() -> None:
         lstm_steps(projected.astype(half), weight, state.astype(half), state.astype(half))
     with pytest.raises(TypeError, match="go with each other alone"):
         lstm_steps(projected.astype(float), weight, state, state)
+
+
+def test_no_units() -> None:
+    """What comes of a state of no cells is written all the same."""
+    weights = al.pack_weight(np.zeros((0, 3))), al.pack_weight(np.zeros((3, 0)))
+    state = np.ones((2, 3)), np.zeros((2, 0))
+    out = np.full((2, 4, 3), np.nan)
+    lstm_steps(np.zeros((2, 4, 0)), weights[0], *state, output_weight=weights[1], out=out)
+    np.testing.assert_array_equal(out, 0)

@@ -111,3 +111,18 @@ def test_refused(rng: np.random.Generator) -> None:
         al.merge_attention([out.astype(np.int64)], [lse])
     with pytest.raises(TypeError, match=r"(?s)^merge_attention.*lses.*int64"):
         al.merge_attention([out], [lse.astype(np.int64)])
+
+
+def test_lists_that_are_no_arrays() -> None:
+    outs, lses = np.ones((2, 3, 4)), np.ones((2, 3))
+    masked = np.ma.masked_array(outs[0], mask=np.zeros((3, 4), bool))
+    with pytest.raises(TypeError, match=r"^merge_attention: outs holds a masked array"):
+        al.merge_attention([masked, outs[0]], lses)
+    with pytest.raises(TypeError, match=r"^merge_attention: outs is a masked array"):
+        al.merge_attention(np.ma.masked_array(outs), lses)
+    with pytest.raises(ValueError, match=r"^merge_attention: lses holds what is not an array"):
+        al.merge_attention(outs, [[[1.0], [1.0, 2.0]], lses[0]])
+    with pytest.raises(
+        TypeError, match=r"^merge_attention: lses has dtypes of which none holds all: datetime64"
+    ):
+        al.merge_attention(outs, [lses[0].astype("M8[s]"), lses[1]])

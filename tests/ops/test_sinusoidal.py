@@ -47,3 +47,10 @@ def test_refused() -> None:
     for base in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match=r"(?s)^sinusoidal_encoding.*base"):
             al.sinusoidal_encoding(3, 4, base=base)
+
+
+def test_odd_arguments() -> None:
+    assert al.sinusoidal_encoding(True, np.int8(3)).shape == (1, 3)  # type: ignore[arg-type]
+    for base in ([1.0], "high", None, 1j):
+        with pytest.raises(TypeError, match=r"^sinusoidal_encoding: base must be a number"):
+            al.sinusoidal_encoding(2, 2, base=base)  # type: ignore[arg-type]

@@ -161,3 +161,11 @@ def test_refused() -> None:
     for dtype in (np.float32, np.int64, np.uint8):
         with pytest.raises(TypeError, match=f"(?s)^softmax.*mask.*{np.dtype(dtype).name}"):
             al.softmax(x, mask=np.ones((3, 4), dtype))
+
+
+@pytest.mark.parametrize("axis", [np.float32(1.7), np.array(1.5), 1.0, "1", None])
+def test_an_axis_is_an_integer(axis: Any) -> None:
+    for function in (al.softmax, al.log_softmax):
+        with pytest.raises(TypeError, match="softmax"):
+            function(np.ones((2, 3)), axis)
+    np.testing.assert_array_equal(al.softmax(np.ones((2, 4)), np.int64(1)), 0.25)

@@ -104,8 +104,10 @@ def _read_by_soundfile(path: Path, problem: str) -> tuple[NDArray[np.float32], i
         with soundfile.SoundFile(path) as file:
             blocks = [np.zeros(0, np.float32)]
             frames = max(_BLOCK // file.channels, 1)
-            while len(block := file.read(frames, dtype="float32", always_2d=True)):
-                blocks.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
+            # Floats may be anything, which is complained about later.
+            with np.errstate(over="ignore", invalid="ignore"):
+                while len(block := file.read(frames, dtype="float32", always_2d=True)):
+                    blocks.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
             return np.concatenate(blocks), int(file.samplerate)
     except soundfile.SoundFileError as error:
         raise ValueError(f"{path}: not a sound file that soundfile reads: {error}") from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -164,6 +163,7 @@ class MarianModel(EncoderDecoder):
         self.config = config
         self.vocab_size, self.source_vocab_size = config.decoder_vocab_size, config.vocab_size
         self.context_length = self.source_length = config.max_position_embeddings
+        self._table = np.zeros((0, config.d_model), np.float32)
         self.num_layers, self.num_key_value_heads = config.decoder_layers, config.decoder_attention_heads
         self.head_dim = config.d_model // config.decoder_attention_heads
         self.encoder_layers = [
@@ -187,15 +187,19 @@ class MarianModel(EncoderDecoder):
             for _ in range(config.decoder_layers)
         ]
 
-    @cached_property
-    def _positions(self) -> NDArray[np.float32]:
-        """The table of positions, (P, d); made when weights have shown that the sizes are real.
+    def _positions(self, count: int) -> NDArray[np.float32]:
+        """Return the first rows, at least `count`, of the table of positions, (P, d).
 
+        No more than texts need: no weight shows that as many positions as the configuration says are real.
         All sines come before all cosines: between products nobody minds the order of features, but the
         weights have learned this one.
         """
-        pairs = sinusoidal_encoding(self.config.max_position_embeddings, self.config.d_model)
-        return np.concatenate([pairs[:, 0::2], pairs[:, 1::2]], axis=1)
+        table = self._table  # another thread may put a longer or a shorter one there
+        if len(table) < count:
+            length = min(max(1024, 2 * count), self.config.max_position_embeddings)
+            pairs = sinusoidal_encoding(length, self.config.d_model)
+            self._table = table = np.concatenate([pairs[:, 0::2], pairs[:, 1::2]], axis=1)
+        return table
 
     @property
     def width(self) -> int:
@@ -232,7 +236,10 @@ class MarianModel(EncoderDecoder):
     def _place(self, tokens: NDArray[Any], places: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """Scale embedded tokens (B, S, d) and add what says where they stand."""
         scale = math.sqrt(self.config.d_model) if self.config.scale_embedding else 1.0
-        x: NDArray[Any] = tokens.astype(np.float32) * np.float32(scale) + self._positions[places]
+        x: NDArray[Any] = (
+            tokens.astype(np.float32) * np.float32(scale)
+            + self._positions(int(places.max(initial=-1)) + 1)[places]
+        )
         return x.astype(self.dtype, copy=False)
 
     def load(self, checkpoint: Checkpoint) -> None:

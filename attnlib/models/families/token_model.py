@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib import nn
 from attnlib.functional import PackedWeight, linear_in_parts, pack_weight
-from attnlib.models.files.checkpoint import Checkpoint
+from attnlib.models.files.checkpoint import Checkpoint, naming
 from attnlib.models.memory import trim
 
 __all__ = ["TokenModel"]
@@ -69,6 +69,8 @@ class TokenModel(nn.Module):
         self.to(self.dtype)
         self.to(name)
 
+    # As `fill` does.
+    @np.errstate(over="ignore", invalid="ignore")
     def load_tables(self, checkpoint: Checkpoint, tokens: str, head: str) -> None:
         """Take the token table, which stays in the file, and the vocabulary's matrix, which is packed."""
         self._tokens = self.check_table(checkpoint, tokens)
@@ -77,7 +79,8 @@ class TokenModel(nn.Module):
         step = max(1, _HEAD_BYTES // (4 * self.width))
         for start in range(0, self.vocab_size, step):
             rows = checkpoint.rows(head, np.arange(start, min(start + step, self.vocab_size)))
-            parts.append(pack_weight(rows, dtype=self._weight_dtype))
+            with naming(checkpoint.path, head):
+                parts.append(pack_weight(rows, dtype=self._weight_dtype))
             checkpoint.forget(head)
             del rows
             trim()

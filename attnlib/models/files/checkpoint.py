@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.files.config import JsonFile
+from attnlib.models.files.config import JsonFile, stays_inside
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.memory import trim
 from attnlib.nn.module import Parameter
 
-__all__ = ["Change", "Checkpoint", "Source", "fill", "open_safetensors"]
+__all__ = ["Change", "Checkpoint", "Source", "fill", "naming", "open_safetensors", "stacked"]
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 # A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a
 # norm's weight that is read for every token would keep the pages around it in memory, thirty times its size.
 _LEAST_VIEW = 64 << 10
+
+_HALVES = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 
 
 class Checkpoint(Protocol):
@@ -80,7 +84,7 @@ class ShardedSafetensors:
         shards: dict[str, SafetensorsFile] = {}
         self._places: dict[str, SafetensorsFile] = {}
         for name, place in places.items():
-            if len(PurePosixPath(place).parts) != 1 or place == "..":
+            if len(PurePosixPath(place).parts) != 1 or not stays_inside(place):
                 raise file.error("weight_map", f"leaves the folder: {place!r}")
             if place not in shards:
                 shards[place] = SafetensorsFile(index.parent / place)
@@ -120,6 +124,17 @@ def open_safetensors(folder: Path) -> Checkpoint:
     return SafetensorsFile(folder / "model.safetensors")
 
 
+@contextmanager
+def naming(path: Path, tensor: str) -> Iterator[None]:
+    """Have errors about what a tensor holds name it and its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {tensor}: {error}") from None
+
+
+# Weights may be anything in a broken file, and floats that are too large for another dtype.
+@np.errstate(over="ignore", invalid="ignore")
 def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], checkpoint: Checkpoint) -> None:
     """Give each parameter its tensors, one parameter at a time, so that no more than one lies unpacked.
 
@@ -141,14 +156,22 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         raise ValueError(f"{checkpoint.path}: {'; '.join(complaints[:10])}{more}")
     for parameter, source in sources.items():
         parts = [source.changes.get(name, _same)(checkpoint.tensor(name)) for name in source.names]
-        array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        array = parts[0] if len(parts) == 1 else stacked(parts)
         if array.nbytes < _LEAST_VIEW:
             array = array.copy()
-        slots[parameter].store(array.T if source.transposed else array)
+        with naming(checkpoint.path, " with ".join(source.names)):
+            slots[parameter].store(array.T if source.transposed else array)
         del parts, array
         for name in source.names:
             checkpoint.forget(name)
         trim()
+
+
+def stacked(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Stack tensors along their first axis; float16 with bfloat16 become float32, which holds both."""
+    if {part.dtype for part in parts} == _HALVES:
+        return np.concatenate([part.astype(np.float32) for part in parts])
+    return np.concatenate(parts)
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

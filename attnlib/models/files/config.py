@@ -9,12 +9,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-__all__ = ["Fields", "JsonFile", "parse_json"]
+__all__ = ["Fields", "JsonFile", "parse_json", "stays_inside"]
 
 Option = TypeVar("Option")
+
+# Bytes that the name of a file may have at most, on the file systems there are.
+_LONGEST_NAME = 255
+
+
+def stays_inside(place: str) -> bool:
+    """Return whether a path that stands in a file of a folder is one of a file in that folder."""
+    path = PurePosixPath(place)
+    if path.is_absolute() or ".." in path.parts or "\0" in place:
+        return False
+    return all(len(part.encode("utf-8", "replace")) <= _LONGEST_NAME for part in path.parts)
 
 
 def parse_json(path: Path) -> Any:

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.files.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["CTranslate2File"]
 
@@ -177,7 +177,9 @@ class CTranslate2File:
             scale = scale.reshape(*scale.shape, *(1,) * (data.ndim - scale.ndim))
         else:
             scale = scale.reshape(())
-        result: NDArray[np.float32] = data.astype(np.float32) / scale
+        # A scale of nearly nothing, in a broken file, makes infinities.
+        with np.errstate(over="ignore"):
+            result: NDArray[np.float32] = data.astype(np.float32) / scale
         return result
 
 
@@ -231,7 +233,7 @@ class _Cursor:
         if kind >= len(_DTYPES):
             raise ValueError(f"{self._path}: {name} has a dtype of number {kind}, which is not known")
         entry = _Entry(shape, _DTYPES[kind], self._position + 4)
-        if (size := self.number("<I")) != entry.size:
+        if (size := self.number("<I")) != entry.size or not is_countable(shape, 8):
             raise ValueError(
                 f"{self._path}: {name} has {size} bytes, but as {entry.dtype} {shape} it takes {entry.size}"
             )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields
-from attnlib.models.files.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["GgufFile"]
 
@@ -155,11 +155,13 @@ class GgufFile:
         kind = self._gguf.GGMLQuantizationType(entry.kind)
         width = entry.shape[-1]
         result = np.empty((*blocks.shape[:-1], width), np.float32)
+        if not result.size:
+            return result
         rows, found = blocks.reshape(-1, blocks.shape[-1]), result.reshape(-1, width)
-        step = max(_CHUNK // max(width, 1), 1)
+        step = max(_CHUNK // width, 1)
         # Scales may be anything in a broken file: then so are the weights.
         with np.errstate(all="ignore"):
-            for start in range(0, len(rows) if blocks.size else 0, step):
+            for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 found[part] = self._gguf.quants.dequantize(rows[part], kind)
         return result
@@ -173,6 +175,9 @@ class GgufFile:
         ):
             raise ValueError(f"{self.path}: tensor {name} has type {kind}, which is not supported")
         per_block, block_bytes = self._block(entry)
+        # Eight bytes: what a number may come to take, too.
+        if not is_countable(entry.shape, max(block_bytes, 8)):
+            raise ValueError(f"{self.path}: cut off: tensor {name} is {entry.shape}, which no file holds")
         if entry.shape[-1] % per_block:
             raise ValueError(
                 f"{self.path}: tensor {name} is {entry.shape}, but {kind} has {per_block} numbers in a block"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MappedFile"]
+__all__ = ["MappedFile", "is_countable"]
 
 # Linux maps the cached pages around one that is read, as many as are in an aligned window of this size.
 _WINDOW = max(64 << 10, mmap.PAGESIZE)
+
+
+# Axes that an array may have.
+_MOST_AXES = 32
+
+
+def is_countable(shape: Sequence[int], item_size: int) -> bool:
+    """Return whether NumPy makes arrays of this shape: an axis of 0 does not excuse the sizes of others."""
+    return len(shape) <= _MOST_AXES and math.prod(max(size, 1) for size in shape) * item_size < 1 << 63
 
 
 class MappedFile:

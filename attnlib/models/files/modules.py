@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from attnlib import nn
-from attnlib.models.files.config import JsonFile, parse_json
+from attnlib.models.files.config import JsonFile, parse_json, stays_inside
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.models.pooling import Vectors, read_pooling
 
@@ -91,10 +91,9 @@ def read_modules(path: Path) -> list[tuple[str, Path]]:
         for field, value in (("type", kind), ("path", place)):
             if not isinstance(value, str):
                 raise ValueError(f"{path}: {field} of module {number} must be a string, found {value!r}")
-        relative = PurePosixPath(place)
-        if relative.is_absolute() or ".." in relative.parts:
+        if not stays_inside(place):
             raise ValueError(f"{path}: path of module {number} leaves the folder: {place!r}")
-        chain.append((kind.rsplit(".", 1)[-1], path.parent / relative))
+        chain.append((kind.rsplit(".", 1)[-1], path.parent / place))
     return chain
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.extras import require
-from attnlib.models.files.mapped_file import MappedFile
+from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["SafetensorsFile"]
 
@@ -71,6 +71,9 @@ class SafetensorsFile:
         self._other = {
             name: str(entry["dtype"]) for name, entry in header.items() if name not in self._entries
         }
+        for name, entry in self._entries.items():
+            if not is_countable(entry["shape"], _DTYPES[entry["dtype"]].itemsize):
+                raise ValueError(f"{path}: tensor {name} has a shape that no array has: {entry['shape']}")
         self._file = MappedFile(path)
         self._start = 8 + header_size
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.families.bert import BertModel, WeightNames
+from attnlib.models.files.checkpoint import naming, stacked
 from attnlib.models.files.safetensors_file import SafetensorsFile
 from attnlib.nn import TransformerEncoderLayer
 
@@ -47,6 +48,8 @@ class _Tensors:
         return self._file.tensor(self._actual[name])
 
 
+# As `fill` does.
+@np.errstate(over="ignore", invalid="ignore")
 def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) -> None:
     """Give `model` the tensors of `file`, one layer at a time.
 
@@ -76,6 +79,15 @@ def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) ->
             expected.update({part: (shape[0] // len(parts), *shape[1:]) for part in parts})
     tensors.check(expected)
 
+    # Of a layer, the message says which parameter.
+    with naming(file.path, "weights"):
+        _store(model, tensors, names)
+
+
+def _store(model: BertModel, tensors: _Tensors, names: WeightNames) -> None:
+    """Give `model` the tensors, which were checked."""
+    config = model.config
+    slots = dict(model.named_parameters())
     model.word_embeddings.load_state_dict({"weight": tensors[f"{names.word}.weight"]})
     positions = tensors[f"{names.position}.weight"][config.first_position :]
     if names.token_type is not None:
@@ -88,7 +100,7 @@ def load_weights(model: BertModel, file: SafetensorsFile, names: WeightNames) ->
         state = {}
         for parameter, parts, _ in _layer_parameters(layer, names, index):
             arrays = [tensors[part] for part in parts]
-            state[parameter] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            state[parameter] = arrays[0] if len(arrays) == 1 else stacked(arrays)
         layer.load_state_dict(state)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.extras import require
+from attnlib.models.text.library_errors import library_errors
 from attnlib.models.text.token_pieces import token_pieces
 
 __all__ = ["Tokenizer"]
@@ -39,10 +40,8 @@ class Tokenizer:
         tokenizers = require("tokenizers")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
-        try:
+        with library_errors(f"{path}: not a tokenizer"):
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{path}: not a tokenizer: {error}") from None
         if (size := self._tokenizer.get_vocab_size()) > vocab_size:
             raise ValueError(
                 f"{path}: model.vocab has {size} tokens, but vocab_size in config.json is {vocab_size}"
@@ -64,12 +63,13 @@ class Tokenizer:
         Raises
         ------
         ValueError
-            If a text holds what is not Unicode, lone surrogates.
+            If a text holds what is not Unicode, lone surrogates, or the tokenizer lacks what it needs for it.
         """
         if self._lower_case:
             texts = [text.lower() for text in texts]
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts)
+            with library_errors("encode: the tokenizer failed", TypeError):
+                encodings = self._tokenizer.encode_batch_fast(texts)
         except TypeError:
             for text in texts:
                 try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields, JsonFile
+from attnlib.models.text.library_errors import library_errors
 from attnlib.models.text.sentencepiece_bpe import sentencepiece_bpe
 from attnlib.models.text.text_stream import TextStream
 from attnlib.models.text.token_pieces import token_pieces
@@ -72,7 +73,7 @@ class TextTokenizer:
         Raises
         ------
         ValueError
-            If the text is not valid Unicode.
+            If the text is not valid Unicode, or the tokenizer lacks what it needs for it.
         """
         try:
             text.encode()
@@ -82,12 +83,14 @@ class TextTokenizer:
 
     def _cut(self, text: str, special: bool) -> list[int]:
         """Turn valid Unicode into tokens."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        with library_errors("encode: the tokenizer failed"):
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn tokens into a text, without special ones."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        with library_errors("decode: the tokenizer failed", TypeError, OverflowError):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     def vocabulary(self) -> dict[str, int]:
@@ -160,10 +163,8 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
     if not path.is_file():
         return None
     tokenizers = require("tokenizers")
-    try:
+    with library_errors(f"{path}: not a tokenizer"):
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{path}: not a tokenizer: {error}") from None
     # What is left from training.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -177,8 +178,12 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
             if name in file:
                 token = file.get(name)
                 special[name] = str(token.get("content")) if isinstance(token, dict) else str(token)
-    if (folder / "chat_template.jinja").is_file():
-        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        try:
+            template = jinja.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{jinja}: not valid UTF-8: {error}") from None
     return TextTokenizer(tokenizer, end_ids=end_ids(folder, config), chat_template=template, special=special)
 
 

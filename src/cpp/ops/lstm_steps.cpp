@@ -67,7 +67,7 @@ void check_lstm_steps(const TensorView& projected, const LstmWeights& weights, c
 void lstm_steps(const TensorView& projected, const LstmWeights& weights, const TensorView& hidden, bool backwards,
                 const TensorView& cell, const TensorView& out) {
   const std::int64_t batch = cell.shape[0], units = cell.shape[1], steps = projected.shape[1];
-  if (batch == 0 || units == 0) return;
+  if (batch == 0) return;
   const std::int64_t size = dtype_size(cell.dtype);
   Scratch memory(batch * 5 * units * size);
   const TensorView gates = contiguous_view(memory.as<std::byte>(), {batch, 4 * units}, cell.dtype);
@@ -79,8 +79,10 @@ void lstm_steps(const TensorView& projected, const LstmWeights& weights, const T
   for (std::int64_t index = 0; index < steps; ++index) {
     const std::int64_t step = backwards ? steps - 1 - index : index;
     const TensorView here = at_step(out, step);
-    linear(before, *weights.recurrent, {}, gates);
-    update_cell(gates, at_step(projected, step), cell, weights.output == nullptr ? here : whole, threads);
+    if (units != 0) {
+      linear(before, *weights.recurrent, {}, gates);
+      update_cell(gates, at_step(projected, step), cell, weights.output == nullptr ? here : whole, threads);
+    }
     if (weights.output != nullptr) linear(whole, *weights.output, {}, here);
     before = here;
   }
