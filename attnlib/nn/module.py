@@ -204,6 +204,8 @@ class Module:
                 yield from member.named_parameters(f"{prefix}{name}.")
             elif isinstance(member, list):
                 for index, child in enumerate(member):
+                    if not isinstance(child, Module):
+                        raise TypeError(f"{type(self).__name__}: {name} must not be {member!r}")
                     yield from child.named_parameters(f"{prefix}{name}.{index}.")
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

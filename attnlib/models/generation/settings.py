@@ -100,7 +100,8 @@ def read_settings(folder: Path, config: Fields, vocab_size: int) -> GenerationSe
         max_new_tokens=longest,
         repetition_penalty=file.number("repetition_penalty", 0.0, 1e6, default=1.0),
         num_beams=file.integer("num_beams", 1, 1 << 10, default=1),
-        length_penalty=file.number("length_penalty", -1e6, 1e6, default=1.0),
+        # A power of a length of at most 2^24, which must not overflow.
+        length_penalty=file.number("length_penalty", -32.0, 32.0, default=1.0),
         early_stopping=file.boolean("early_stopping", False),
         renormalize_logits=file.boolean("renormalize_logits", False),
         rules=TokenRules(

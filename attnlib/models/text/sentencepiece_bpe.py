@@ -16,6 +16,7 @@ from typing import Any
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields
+from attnlib.models.text.library_errors import library_errors
 
 __all__ = ["sentencepiece_bpe"]
 
@@ -71,15 +72,16 @@ def sentencepiece_bpe(fields: Fields, tokens: Sequence[str], kinds: Sequence[int
         ]
     pairs.sort(key=lambda pair: -pair[0])
     unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == _UNKNOWN), None)
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.BPE(
-            vocabulary,
-            [(left, right) for _, left, right in pairs],
-            unk_token=unknown,
-            fuse_unk=True,
-            byte_fallback=True,
+    with library_errors(f"{fields.path}: tokenizer.ggml.tokens make no tokenizer"):
+        tokenizer = tokenizers.Tokenizer(
+            tokenizers.models.BPE(
+                vocabulary,
+                [(left, right) for _, left, right in pairs],
+                unk_token=unknown,
+                fuse_unk=True,
+                byte_fallback=True,
+            )
         )
-    )
     blank = fields.boolean("tokenizer.ggml.add_space_prefix", True)
     kinds_of = tokenizers.normalizers
     prefix = [kinds_of.Prepend("▁")] if blank else []

@@ -243,12 +243,10 @@ def _byte_level_bpe(fields: Fields, tokens: list[str]) -> Any:
     split = fields.choice("tokenizer.ggml.pre", _SPLITS, default="default")
     pairs = [tuple(merge.split(" ", 1)) for merge in _texts(fields, "tokenizer.ggml.merges")]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    try:
+    with library_errors(f"{fields.path}: tokenizer.ggml.merges do not fit the tokens"):
         model = tokenizers.models.BPE(
             vocabulary, pairs, ignore_merges=fields.get("tokenizer.ggml.pre", "default") == "llama-bpe"
         )
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{fields.path}: tokenizer.ggml.merges do not fit the tokens: {error}") from None
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = _pre_tokenizer(tokenizers, fields, split)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
