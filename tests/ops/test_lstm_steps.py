@@ -103,3 +103,33 @@ def test_no_units() -> None:
     out = np.full((2, 4, 3), np.nan)
     lstm_steps(np.zeros((2, 4, 0)), weights[0], *state, output_weight=weights[1], out=out)
     np.testing.assert_array_equal(out, 0)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize(("batch", "units", "size"), [(1, 760, None), (3, 701, None), (8, 760, 520)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_threads_move_no_bit(
+    weights: str, batch: int, units: int, size: int | None, backwards: bool, rng: np.random.Generator
+) -> None:
+    """Threads share the columns of a step's products and the rows of its cells."""
+
+    def draw(*shape: int) -> Array:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    width = size or units
+    arguments = {
+        "projected": draw(batch, 5, 4 * units),
+        "weight": al.pack_weight(draw(4 * units, width) / 20, dtype=weights),
+        "hidden": draw(batch, width),
+        "cell": draw(batch, units),
+        "output_weight": al.pack_weight(draw(size, units) / 20, dtype=weights) if size else None,
+        "backwards": backwards,
+    }
+    results = []
+    for threads in (1, 2, 3):
+        with al.num_threads(threads):
+            results.append(lstm_steps(**arguments))
+            assert (al.last_dispatch().threads > 1) == (threads > 1)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result[0], results[0][0])
+        np.testing.assert_array_equal(result[1], results[0][1])

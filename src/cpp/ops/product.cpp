@@ -134,8 +134,8 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
     block.activation = p.activation;
     block.group_size = group_size;
     if (panels.kind == ProductKind::int8) {
-      block.column_scales = p.packed->column_scales() + column;
-      block.column_sums = p.packed->column_sums() + column;
+      block.column_scales = p.packed->column_scales() + p.first_column + column;
+      block.column_sums = p.packed->column_sums() + p.first_column + column;
     }
     multiply(&block);
   });
@@ -234,7 +234,9 @@ void run_product(const Product& p, int threads) {
     record.kernel = name_of(kind);
     record.plan = "packed weight";
     const Left left(p, kind, p.packed->group_size(), threads);
-    run_blocks(p, left, packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size()), threads);
+    Panels panels = packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size());
+    panels.data += p.first_column / panel_width_of(kind) * panels.one_panel;
+    run_blocks(p, left, panels, threads);
     return;
   }
   if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {

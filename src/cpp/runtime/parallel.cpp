@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 
 #include "runtime/cgroup.hpp"
 #include "runtime/dispatch_record.hpp"
@@ -67,10 +68,53 @@ int threads_for(double nanoseconds) {
   return static_cast<int>(std::min(worth, static_cast<double>(get_num_threads())));
 }
 
-void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std::int64_t), void* context) {
+namespace {
+
+int threads_used(int wanted, std::int64_t most) {
   const int allowed = threads_allowed();
-  const int limit = threads > 0 ? std::min(threads, allowed) : allowed;
-  const int used = static_cast<int>(std::min<std::int64_t>(limit, count));
+  return static_cast<int>(std::min<std::int64_t>(wanted > 0 ? std::min(wanted, allowed) : allowed, most));
+}
+
+// Why a region ends before its time: it was interrupted, or a task failed. An exception that left the region would end
+// the process; the first is thrown again by the calling thread.
+class EarlyEnd {
+ public:
+  bool due() const { return interrupted_.load(std::memory_order_relaxed) || failed_.load(std::memory_order_relaxed); }
+  void look_around() {
+    if (interruption_due()) interrupted_.store(true, std::memory_order_relaxed);
+  }
+  template <class Body>
+  void attempt(Body&& body) {
+    try {
+      body();
+    } catch (...) {
+      if (!failed_.exchange(true)) failure_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+    if (interrupted_.load(std::memory_order_relaxed)) throw Interrupted();
+  }
+
+ private:
+  std::atomic<bool> interrupted_{false}, failed_{false};
+  std::exception_ptr failure_;
+};
+
+template <class Region>
+void run_region(const Region& region, EarlyEnd& end, int threads) {
+  dispatch_record().threads = std::max(dispatch_record().threads, threads);
+  if (came_through_fork())
+    on_fresh_thread(region, [&] { end.look_around(); });
+  else
+    region();
+  end.rethrow();
+}
+
+}  // namespace
+
+void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std::int64_t), void* context) {
+  const int used = threads_used(threads, count);
   if (omp_in_parallel() != 0) {  // the region around the call looks for interruptions, and has set the environment
     for (std::int64_t task = 0; task < count; ++task) body(context, task);
     return;
@@ -83,33 +127,50 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     }
     return;
   }
-  dispatch_record().threads = std::max(dispatch_record().threads, used);
-  // Either ends the call early: tasks that have not begun are passed over. An exception that left the region would end
-  // the process; the first is thrown again by the calling thread.
-  std::atomic<bool> interrupted{false}, failed{false};
-  std::exception_ptr failure;
-  const auto look_around = [&] {
-    if (interruption_due()) interrupted.store(true, std::memory_order_relaxed);
-  };
+  EarlyEnd end;
   const auto region = [&] {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
     for (std::int64_t task = 0; task < count; ++task) {
-      if (interrupted.load(std::memory_order_relaxed) || failed.load(std::memory_order_relaxed)) continue;
+      if (end.due()) continue;
       const FloatEnvironment environment;
-      try {
-        body(context, task);
-      } catch (...) {
-        if (!failed.exchange(true)) failure = std::current_exception();
-      }
-      look_around();
+      end.attempt([&] { body(context, task); });
+      end.look_around();
     }
   };
-  if (came_through_fork())
-    on_fresh_thread(region, look_around);
-  else
-    region();
-  if (failure) std::rethrow_exception(failure);
-  if (interrupted.load(std::memory_order_relaxed)) throw Interrupted();
+  run_region(region, end, used);
+}
+
+void detail::run_phases(std::int64_t count, int threads, void (*body)(void*, std::int64_t, std::int64_t, std::int64_t),
+                        void* context) {
+  const bool nested = omp_in_parallel() != 0;
+  const int used = nested ? 1 : threads_used(threads, std::numeric_limits<int>::max());
+  if (used <= 1) {
+    const FloatEnvironment environment;
+    for (std::int64_t phase = 0; phase < count; ++phase) {
+      body(context, phase, 0, 1);
+      if (!nested) interruption_point();
+    }
+    return;
+  }
+  EarlyEnd end;
+  // All threads leave after the same phase, or they would wait for each other for ever: what is due is read before the
+  // barrier by none but one, and by the others behind it. Two places, for the one may be a phase ahead.
+  bool leave[2] = {false, false};
+  const auto region = [&] {
+#pragma omp parallel num_threads(used)
+    {
+      const FloatEnvironment environment;
+      const int member = omp_get_thread_num(), members = omp_get_num_threads();
+      for (std::int64_t phase = 0; phase < count; ++phase) {
+        if (!end.due()) end.attempt([&] { body(context, phase, member, members); });
+        end.look_around();
+        if (member == 0) leave[phase & 1] = end.due();
+#pragma omp barrier
+        if (leave[phase & 1]) break;
+      }
+    }
+  };
+  run_region(region, end, used);
 }
 
 }  // namespace attnlib

@@ -18,7 +18,10 @@ int openmp_version();
 
 namespace detail {
 void run_tasks(std::int64_t count, int threads, void (*body)(void* context, std::int64_t task), void* context);
-}
+void run_phases(std::int64_t count, int threads,
+                void (*body)(void* context, std::int64_t phase, std::int64_t member, std::int64_t members),
+                void* context);
+}  // namespace detail
 
 // Calls body(task) for every task of 0..count-1, on at most `threads` threads (0: as many as set_num_threads allows);
 // threads take the next task when they are done with one. The caller's thread takes part, and does all of it when
@@ -30,6 +33,21 @@ void parallel_for(std::int64_t count, int threads, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
   detail::run_tasks(
       count, threads, [](void* context, std::int64_t task) { (*static_cast<Plain*>(context))(task); },
+      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+}
+
+// Calls body(phase, member, members) for every phase of 0..count-1 on each of at most `threads` threads, which wait for
+// each other after every phase: for many short phases, each of which reads what all threads have made in the one
+// before. Whether there are one, several or fewer threads than asked for, each has its share by `member` of `members`.
+// Exceptions and Interrupted as for parallel_for; phases after the one that threw are passed over.
+template <class Body>
+void parallel_phases(std::int64_t count, int threads, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  detail::run_phases(
+      count, threads,
+      [](void* context, std::int64_t phase, std::int64_t member, std::int64_t members) {
+        (*static_cast<Plain*>(context))(phase, member, members);
+      },
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
