@@ -16,6 +16,9 @@ import os, signal, threading, time
 import numpy as np
 import attnlib as al
 
+# As a terminal has it: a shell starts what is in its background with SIGINT ignored, and Python leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupted(call):
     sent = []
     def send():
