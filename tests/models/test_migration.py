@@ -48,14 +48,18 @@ def test_scaled_dot_product_attention() -> None:
 
 
 def test_bfloat16_tensors() -> None:
-    """The way that the page tells to get at them."""
+    """The ways that the page tells, there and back."""
     torch = pytest.importorskip("torch")
-    import ml_dtypes
-
     tensor = torch.randn(4, 5).to(torch.bfloat16)
-    (expression,) = re.findall(r"`(tensor\.view\(torch\.uint16\)[^`]*)`", PAGE)
-    found = eval(expression, {"tensor": tensor, "torch": torch, "ml_dtypes": ml_dtypes})
-    np.testing.assert_array_equal(found.astype(np.float32), tensor.to(torch.float32).numpy())
+    (there,) = re.findall(r"`(al\.from_dlpack\(tensor\))`", PAGE)
+    (back,) = re.findall(r"`(torch\.from_dlpack\(al\.to_dlpack\(array\)\))`", PAGE)
+    array = eval(there, {"al": al, "tensor": tensor})
+    np.testing.assert_array_equal(array.astype(np.float32), tensor.to(torch.float32).numpy())
+    returned = eval(back, {"al": al, "torch": torch, "array": array})
+    assert returned.dtype == torch.bfloat16
+    assert returned.data_ptr() == tensor.data_ptr()
+    # Without any of it, too.
+    np.testing.assert_array_equal(al.relu(tensor), al.relu(array))
 
 
 def test_layers() -> None:
