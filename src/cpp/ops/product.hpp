@@ -18,7 +18,7 @@ struct Product {
   std::int64_t a_stride = 0;
   const PackedWeight* packed = nullptr;  // b = packed.T from this column on, the first of a panel; or, without:
   std::int64_t first_column = 0;
-  const std::byte* b = nullptr;          // b[k * b_depth_stride + n * b_column_stride]
+  const std::byte* b = nullptr;  // b[k * b_depth_stride + n * b_column_stride]
   std::int64_t b_depth_stride = 0, b_column_stride = 0;
   std::byte* out = nullptr;  // contiguous along n
   std::int64_t out_stride = 0;
