@@ -80,6 +80,9 @@ def linear(
     residual: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
+def linear_in_parts(
+    x: ArrayLike, weights: Sequence[PackedWeight], out: NDArray[Any] | None = None
+) -> NDArray[Any]: ...
 def pack_weight(
     weight: ArrayLike, dtype: DTypeLike | None = None, group_size: int | None = None
 ) -> PackedWeight: ...
@@ -120,7 +123,7 @@ def rotary_embedding(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 
-# Recurrent layers: (out, cell).
+# The halves of a Llama layer.
 
 def cached_self_attention(
     x: ArrayLike,
@@ -151,9 +154,9 @@ def gated_feed_forward(
     eps: float,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
-def linear_in_parts(
-    x: ArrayLike, weights: Sequence[PackedWeight], out: NDArray[Any] | None = None
-) -> NDArray[Any]: ...
+
+# Recurrent layers: (out, cell).
+
 def lstm_steps(
     projected: ArrayLike,
     weight: PackedWeight,

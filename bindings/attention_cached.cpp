@@ -1,3 +1,4 @@
+#include <array>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -112,7 +113,7 @@ py::object bound_cached_self_attention(
   FloatArray in_bias(in_bias_object, operation, "in_bias"), out_bias(out_bias_object, operation, "out_bias");
   FloatArray query_norm(query_norm_object, operation, "query_norm"), key_norm(key_norm_object, operation, "key_norm");
   FloatArray cos(cos_object, operation, "cos"), sin(sin_object, operation, "sin");
-  const DType dtype = promote_with({in_proj.get(), out_proj.get()},
+  const DType dtype = promote_with(std::array{in_proj.get(), out_proj.get()},
                                    promote({&x, &norm_weight, &in_bias, &out_bias, &query_norm, &key_norm}), operation);
   for (FloatArray* array : {&x, &norm_weight, &in_bias, &out_bias, &query_norm, &key_norm}) array->convert(dtype);
   const SelfAttention attention{.norm_weight = norm_weight.optional(),

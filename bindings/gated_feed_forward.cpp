@@ -1,5 +1,6 @@
 #include "attnlib/gated_feed_forward.hpp"
 
+#include <array>
 #include <memory>
 
 #include "ndarray.hpp"
@@ -17,7 +18,7 @@ py::object run_gated_feed_forward(const py::object& x_object, const py::object& 
   begin_call(operation);
   FloatArray x = required_array(x_object, operation, "x");
   FloatArray norm_weight(norm_weight_object, operation, "norm_weight");
-  const DType dtype = promote_with({gate_up.get(), down.get()}, promote({&x, &norm_weight}), operation);
+  const DType dtype = promote_with(std::array{gate_up.get(), down.get()}, promote({&x, &norm_weight}), operation);
   const GatedFeedForward network{
       .norm_weight = norm_weight.optional(), .eps = eps, .gate_up = gate_up.get(), .down = down.get()};
   check_gated_feed_forward(x.view(), network);

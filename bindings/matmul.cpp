@@ -133,16 +133,14 @@ py::object bound_linear_in_parts(const py::object& x_object, const std::vector<s
   FloatArray x = required_array(x_object, operation, "x");
   if (weights.empty()) throw std::invalid_argument("linear_in_parts: weights must be at least one, got none");
   std::vector<const PackedWeight*> parts;
-  DType dtype = x.dtype();
   std::int64_t columns = 0;
   for (const auto& weight : weights) {
     if (weight == nullptr) throw py::type_error("linear_in_parts: weights must be PackedWeights, got None");
     parts.push_back(weight.get());
     linear_shape(x.view().shape, {weight->out_features(), weight->in_features()});
     columns += weight->out_features();
-    dtype = promote_with({weight.get()}, dtype, operation);
   }
-  for (const PackedWeight* part : parts) promote_with({part}, dtype, operation);
+  const DType dtype = promote_with(parts, x.dtype(), operation);
   Output out(out_object, operation, linear_shape(x.view().shape, {columns, parts[0]->in_features()}), dtype, {&x});
   x.convert(dtype);
   without_gil([&] { linear_in_parts(x.view(), parts, out.view()); });

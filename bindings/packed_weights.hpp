@@ -1,7 +1,7 @@
 // What operations with several packed weights have in common.
 #pragma once
 
-#include <initializer_list>
+#include <span>
 #include <string>
 
 #include "attnlib/matmul.hpp"
@@ -11,7 +11,7 @@ namespace attnlib::bindings {
 
 // The dtype that arrays of `dtype` and weights promote to: quantised weights go with any but float64. TypeError where
 // float64 meets a weight of another kind, which only a copy of the weight could be multiplied with.
-inline DType promote_with(std::initializer_list<const PackedWeight*> weights, DType dtype, const char* operation) {
+inline DType promote_with(std::span<const PackedWeight* const> weights, DType dtype, const char* operation) {
   for (const PackedWeight* weight : weights)
     if (!weight->is_quantized()) dtype = promote_types(dtype, weight->dtype());
   for (const PackedWeight* weight : weights)

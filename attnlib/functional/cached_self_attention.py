@@ -68,6 +68,7 @@ def cached_self_attention(
     Returns
     -------
     ndarray, shape (B, S, d)
+        Of the dtype that `x`, norms, biases and float weights promote to, which must be the cache's.
 
     Raises
     ------

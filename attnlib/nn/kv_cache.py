@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.functional import attention, cached_attention, rotary_embedding
-from attnlib.nn.kv_checks import check_tokens, storage_dtype, whole_numbers
+from attnlib.nn.kv_checks import (
+    check_limits,
+    check_tokens,
+    check_truncation,
+    storage_dtype,
+    whole_numbers,
+)
 from attnlib.nn.kv_pair import Pair, empty_pair, gathered_pair, stacked_pairs
 from attnlib.nn.kv_room import Limits, Room, make_room
 from attnlib.nn.module import check_size
@@ -92,11 +98,7 @@ class KVCache:
             head_dim=head_dim,
             capacity=capacity,
         )
-        for name, limit in (("max_length", max_length), ("window", window), ("evict_by", evict_by)):
-            if limit is not None:
-                check_size("KVCache", **{name: limit})
-                if limit == 0:
-                    raise ValueError(f"KVCache: {name} must be at least 1, got 0")
+        check_limits(max_length=max_length, window=window, evict_by=evict_by)
         self.num_layers = num_layers
         self.batch_size = batch_size
         self.num_kv_heads = num_kv_heads
@@ -198,9 +200,7 @@ class KVCache:
         """
         if (cos is None) != (sin is None):
             raise ValueError("KVCache.attend: cos and sin are given together, or not at all")
-        window = self.window if window is None else window
-        if window is not None and not 1 <= window <= (self.window or window):
-            raise ValueError(f"KVCache.attend: window must be from 1 to {self.window}, got {window}")
+        window = self.attention_window(window)
         if cos is not None and np.ndim(cos) != 3 and positions is None and 0 <= layer < self.num_layers:
             places = self._lengths[layer] + self._evicted[layer]
             positions = places[:, None] + np.arange(query.shape[2])
@@ -231,6 +231,13 @@ class KVCache:
         )
         self._keep(layer, room, lengths)
         return np.ascontiguousarray(heads.swapaxes(1, 2))
+
+    def attention_window(self, window: int | None) -> int | None:
+        """Return how many tokens a query sees: `window`, which must fit into the cache's, or the cache's."""
+        window = self.window if window is None else window
+        if window is not None and not 1 <= window <= (self.window or window):
+            raise ValueError(f"KVCache.attend: window must be from 1 to {self.window}, got {window}")
+        return window
 
     @property
     def holds_floats(self) -> bool:
@@ -286,15 +293,7 @@ class KVCache:
             of the last `append` can always be forgotten. The cache is then unchanged.
         """
         limit = whole_numbers("truncate: length", length, self.batch_size)
-        least = (self.window or 1) - 1
-        lacking = (self._evicted > 0) & (limit < self._lengths) & (limit < least)
-        if lacking.any():
-            layer, row = np.argwhere(lacking)[0]
-            raise ValueError(
-                f"KVCache.truncate: length is {limit[row]} for sequence {row}, of which the first"
-                f" {self._evicted[layer, row]} tokens were evicted: at least {least} of those kept must stay,"
-                " the next token reads them; or reset() forgets all"
-            )
+        check_truncation(limit, self._lengths, self._evicted, self.window)
         np.minimum(self._lengths, limit, out=self._lengths)
 
     def reorder(self, indices: ArrayLike) -> None:

@@ -8,7 +8,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["check_tokens", "storage_dtype", "whole_numbers"]
+from attnlib.nn.module import check_size
+
+__all__ = ["check_limits", "check_tokens", "check_truncation", "storage_dtype", "whole_numbers"]
 
 _FLOATS = tuple(np.dtype(d) for d in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16))
 _STORED = {dtype.name: dtype for dtype in (*_FLOATS, np.dtype(np.int8))}
@@ -41,6 +43,30 @@ def check_tokens(
     if tokens.dtype not in allowed:
         names = ", ".join(dtype.name for dtype in allowed)
         raise TypeError(f"KVCache.append: {name} has dtype {tokens.dtype}, a {stored} cache takes {names}")
+
+
+def check_limits(**limits: int | None) -> None:
+    """Check that these are at least 1, or None."""
+    for name, limit in limits.items():
+        if limit is not None:
+            check_size("KVCache", **{name: limit})
+            if limit == 0:
+                raise ValueError(f"KVCache: {name} must be at least 1, got 0")
+
+
+def check_truncation(
+    limit: NDArray[np.int64], lengths: NDArray[np.int64], evicted: NDArray[np.int64], window: int | None
+) -> None:
+    """Check that sequences which go back to `limit` tokens lack none that the next query may read."""
+    least = (window or 1) - 1
+    lacking = (evicted > 0) & (limit < lengths) & (limit < least)
+    if lacking.any():
+        layer, row = np.argwhere(lacking)[0]
+        raise ValueError(
+            f"KVCache.truncate: length is {limit[row]} for sequence {row}, of which the first"
+            f" {evicted[layer, row]} tokens were evicted: at least {least} of those kept must stay,"
+            " the next token reads them; or reset() forgets all"
+        )
 
 
 def whole_numbers(what: str, value: ArrayLike, batch: int, most: int | None = None) -> NDArray[np.int64]:

@@ -94,3 +94,18 @@ def test_layers_with_different_windows_keep_everything(tmp_path: Path) -> None:
     model = LlamaModel(read_config(JsonFile(folder / "config.json")))
     assert model.window is None
     assert model.cache(1, 700).window is None
+
+
+def test_a_cache_with_a_window_is_obeyed(tmp_path: Path) -> None:
+    """Whatever it still holds: what older tokens say must not depend on when they are evicted."""
+    narrow, wide = load(tmp_path / "narrow", 5), load(tmp_path / "wide", None)
+    ids = np.random.default_rng(0).integers(0, 256, (1, 30))
+    decoder = wide.decoder
+    sizes = decoder.num_layers, 1, decoder.num_key_value_heads, decoder.head_dim
+    cache, other = nn.KVCache(*sizes, capacity=64, window=5), forgetless(narrow, 1, 64)
+    for place in range(30):
+        found = decoder.hidden(ids[:, place : place + 1], cache)
+        wanted = narrow.decoder.hidden(ids[:, place : place + 1], other)
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ValueError, match="window must be from 1 to 4, got 5"):
+        narrow.decoder.hidden(ids, nn.KVCache(*sizes, window=4))

@@ -187,7 +187,9 @@ class LlamaLayer(nn.Module):
         """Run the layer on (B, S, d)."""
         # Each half in one call: for a token, calls take as long as what they do.
         if cache is not None and cache.holds_floats:
-            x = cache.extend(index, x.shape[1], partial(cached_self_attention, x, **self._attention(turns)))
+            window = cache.attention_window(self._window)
+            step = partial(cached_self_attention, x, window=window, **self._attention(turns))
+            x = cache.extend(index, x.shape[1], step)
         else:
             x = self._attend(x, turns, cache, index)
         return gated_feed_forward(
@@ -213,7 +215,6 @@ class LlamaLayer(nn.Module):
             "cos": turns.cos,
             "sin": turns.sin,
             "positions": turns.positions,
-            "window": self._window,
         }
 
     def _attend(self, x: NDArray[Any], turns: Turns, cache: nn.KVCache | None, index: int) -> NDArray[Any]:

@@ -142,13 +142,16 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
 
 void detail::run_phases(std::int64_t count, int threads, void (*body)(void*, std::int64_t, std::int64_t, std::int64_t),
                         void* context) {
-  const bool nested = omp_in_parallel() != 0;
-  const int used = nested ? 1 : threads_used(threads, std::numeric_limits<int>::max());
+  if (omp_in_parallel() != 0) {
+    for (std::int64_t phase = 0; phase < count; ++phase) body(context, phase, 0, 1);
+    return;
+  }
+  const int used = threads_used(threads, std::numeric_limits<int>::max());
   if (used <= 1) {
     const FloatEnvironment environment;
     for (std::int64_t phase = 0; phase < count; ++phase) {
       body(context, phase, 0, 1);
-      if (!nested) interruption_point();
+      interruption_point();
     }
     return;
   }
