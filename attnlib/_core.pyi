@@ -8,6 +8,8 @@ from typing import Any, TypedDict, type_check_only
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attnlib.functional.encoder_layers import EncoderLayerParts
+
 # A capsule; attnlib/cython_api.pyx unpacks it.
 _c_api: object
 
@@ -153,6 +155,12 @@ def gated_feed_forward(
     down: PackedWeight,
     eps: float,
     out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+
+# A stack of encoder layers.
+
+def encoder_layers(
+    x: ArrayLike, layers: Sequence[EncoderLayerParts], cu_seqlens: ArrayLike, causal: bool
 ) -> NDArray[Any]: ...
 
 # Recurrent layers: (out, cell).

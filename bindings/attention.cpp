@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "arguments.hpp"
 #include "ndarray.hpp"
 #include "register.hpp"
 
@@ -126,16 +127,6 @@ py::object bound_attention(const py::object& query_object, const py::object& key
   return joined_results(out, weights, lse);
 }
 
-Integers offsets_from(const py::object& object, const char* argument) {
-  auto offsets = integers_from(object, "attention_varlen", argument);
-  if (!offsets)
-    throw py::type_error(std::string("attention_varlen: ") + argument + " must be an array of offsets, got None");
-  if (offsets->shape.rank() != 1)
-    throw std::invalid_argument(std::string("attention_varlen: ") + argument +
-                                " must be a 1-D array of N + 1 offsets, got shape " + offsets->shape.to_string());
-  return std::move(*offsets);
-}
-
 py::object bound_attention_varlen(const py::object& query_object, const py::object& key_object,
                                   const py::object& value_object, const py::object& cu_seqlens_q_object,
                                   const py::object& cu_seqlens_k_object, bool causal, const py::object& window,
@@ -155,9 +146,9 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
   key.convert(dtype);
   value.convert(dtype);
   common.convert(compute_dtype_of(dtype));
-  const Integers cu_seqlens_q = offsets_from(cu_seqlens_q_object, "cu_seqlens_q");
+  const Integers cu_seqlens_q = offsets_from("attention_varlen", cu_seqlens_q_object, "cu_seqlens_q");
   const Integers cu_seqlens_k =
-      cu_seqlens_k_object.is_none() ? cu_seqlens_q : offsets_from(cu_seqlens_k_object, "cu_seqlens_k");
+      cu_seqlens_k_object.is_none() ? cu_seqlens_q : offsets_from("attention_varlen", cu_seqlens_k_object, "cu_seqlens_k");
 
   std::optional<Output> weights, lse;
   AttentionResults results{out.view()};

@@ -10,24 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
 #include "ndarray.hpp"
 #include "packed_weights.hpp"
 #include "register.hpp"
 
 namespace attnlib::bindings {
 namespace {
-
-Activation activation_from(const py::object& object) {
-  if (object.is_none()) return Activation::none;
-  const std::string name = py::isinstance<py::str>(object) ? object.cast<std::string>() : std::string();
-  if (name == "relu") return Activation::relu;
-  if (name == "gelu") return Activation::gelu;
-  if (name == "gelu_tanh") return Activation::gelu_tanh;
-  if (name == "silu") return Activation::silu;
-  if (name == "tanh") return Activation::tanh;
-  throw std::invalid_argument("linear: activation must be None, 'relu', 'gelu', 'gelu_tanh', 'silu' or 'tanh', got " +
-                              py::repr(object).cast<std::string>());
-}
 
 const char* format_name(WeightFormat format) {
   constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16", "int8", "int4"};
@@ -86,7 +75,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
                         const py::object& activation, const py::object& residual_object, const py::object& out_object) {
   begin_call("linear");
   LinearOptions options;
-  options.activation = activation_from(activation);
+  options.activation = activation_from("linear", activation);
   FloatArray x = required_array(x_object, "linear", "x");
   FloatArray bias(bias_object, "linear", "bias");
   FloatArray residual(residual_object, "linear", "residual");

@@ -15,6 +15,7 @@ from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, ta
 from attnlib.functional.attention import attention, attention_varlen, merge_attention
 from attnlib.functional.cached_attention import cached_attention
 from attnlib.functional.cached_self_attention import cached_self_attention
+from attnlib.functional.encoder_layers import EncoderLayerParts, encoder_layers
 from attnlib.functional.gated_feed_forward import gated_feed_forward
 from attnlib.functional.lstm_steps import lstm_steps
 from attnlib.functional.matmul import PackedWeight, linear, linear_in_parts, matmul, pack_weight
@@ -26,11 +27,13 @@ from attnlib.functional.softmax import log_softmax, softmax
 
 __all__ = [
     "AttentionCall",
+    "EncoderLayerParts",
     "PackedWeight",
     "attention",
     "attention_varlen",
     "cached_attention",
     "cached_self_attention",
+    "encoder_layers",
     "gated_feed_forward",
     "gelu",
     "layer_norm",

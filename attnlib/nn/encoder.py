@@ -6,11 +6,14 @@ Letters: B batch, S tokens, E d_model, F dim_feedforward, H heads, T tokens of p
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.functional import EncoderLayerParts, encoder_layers
+from attnlib.functional.observer import OBSERVER
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import Module, check_layers, check_size
@@ -18,6 +21,9 @@ from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_place
 
 __all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
+
+# So few tokens go through all layers in one native call. Beyond them it gains nothing.
+_FEW_TOKENS = 64
 
 
 class TransformerEncoderLayer(Module):
@@ -126,6 +132,10 @@ class TransformerEncoderLayer(Module):
             For arrays that do not fit the layer or one another.
         """
         x = np.asanyarray(x)
+        if mask is None and bias is None and key_lengths is None:
+            done = _in_one_call([self], x, causal, cu_seqlens)
+            if done is not None:
+                return done
 
         def attend(tokens: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
             return self.self_attn(
@@ -204,6 +214,81 @@ class TransformerEncoder(Module):
     ) -> NDArray[Any]:
         """Run all layers; parameters, result and errors as for `TransformerEncoderLayer`."""
         x = np.asanyarray(x)
-        for layer in self.layers:
+        layers: Sequence[TransformerEncoderLayer] = self.layers
+        if mask is None and bias is None and key_lengths is None:
+            done = _in_one_call(layers, x, causal, cu_seqlens)
+            if done is not None:
+                x, layers = done, ()
+        for layer in layers:
             x = layer(x, mask=mask, bias=bias, causal=causal, key_lengths=key_lengths, cu_seqlens=cu_seqlens)
         return x if self.norm is None else self.norm(x)
+
+
+def _in_one_call(
+    layers: Sequence[TransformerEncoderLayer],
+    x: NDArray[Any],
+    causal: bool,
+    cu_seqlens: NDArray[np.integer[Any]] | None,
+) -> NDArray[Any] | None:
+    """Run all layers in one native call, to the same bits, if tokens are few and the layers plain.
+
+    Everything else, errors included, is left to the layers' own calls.
+    """
+    if (
+        not 2 <= x.ndim <= (3 if cu_seqlens is None else 2)
+        or not 0 < x.size <= _FEW_TOKENS * x.shape[-1]
+        or not layers
+        or OBSERVER.get() is not None
+    ):
+        return None
+    parts = []
+    for layer in layers:
+        part = _parts(layer, x)
+        if part is None:
+            return None
+        parts.append(part)
+    if cu_seqlens is None:
+        cu_seqlens = np.arange(0, x.size // x.shape[-1] + 1, x.shape[-2])
+    result = encoder_layers(x.reshape(-1, x.shape[-1]), parts, cu_seqlens, causal=causal).reshape(x.shape)
+    # Weights of a wider dtype widen what each layer makes one after the other, not all from the beginning.
+    return result if result.dtype == x.dtype else None
+
+
+def _parts(layer: TransformerEncoderLayer, x: NDArray[Any]) -> EncoderLayerParts | None:
+    """Collect what a layer consists of; None unless it is plain, and its arrays are of the dtype of `x`."""
+    attention, linear1, linear2 = layer.self_attn, layer.linear1, layer.linear2
+    norm1, norm2, out_proj = layer.norm1, layer.norm2, attention.out_proj
+    if (
+        type(layer) is not TransformerEncoderLayer
+        or type(attention) is not MultiheadAttention
+        or not (type(linear1) is type(linear2) is type(out_proj) is Linear)
+        or not (type(norm1) is type(norm2) is LayerNorm)
+        or attention.embed_dim != x.shape[-1]
+        or attention.in_proj_weight is None
+        or len(in_proj := attention.in_proj_weight.cut(1)) > 1
+    ):
+        return None
+    biases = (attention.in_proj_bias, out_proj.bias, linear1.bias, linear2.bias)
+    norms = (norm1.weight, norm1.bias, norm2.weight, norm2.bias)
+    arrays = [None if parameter is None else parameter.value for parameter in biases + norms]
+    if any(array is not None and array.dtype != x.dtype for array in arrays):
+        return None
+    return EncoderLayerParts(
+        in_proj=in_proj[0],
+        in_bias=arrays[0],
+        out_proj=out_proj.weight.value,
+        out_bias=arrays[1],
+        linear1=linear1.weight.value,
+        linear1_bias=arrays[2],
+        linear2=linear2.weight.value,
+        linear2_bias=arrays[3],
+        norm1_weight=arrays[4],
+        norm1_bias=arrays[5],
+        norm1_eps=norm1.eps,
+        norm2_weight=arrays[6],
+        norm2_bias=arrays[7],
+        norm2_eps=norm2.eps,
+        heads=attention.num_heads,
+        activation=layer.activation,
+        norm_first=layer.norm_first,
+    )

@@ -4,11 +4,11 @@
 #include "ops/attention_tasks.hpp"
 
 namespace attnlib {
-namespace {
 
-void check_offsets(std::span<const std::int64_t> offsets, std::int64_t total, const char* name, const char* axis) {
+void check_offsets(const char* operation, std::span<const std::int64_t> offsets, std::int64_t total, const char* name,
+                   const char* axis) {
   const auto refuse = [&](const std::string& text) {
-    throw std::invalid_argument(std::string("attention_varlen: ") + name + " " + text);
+    throw std::invalid_argument(std::string(operation) + ": " + name + " " + text);
   };
   if (offsets.empty()) refuse("must have N + 1 entries, got none");
   if (offsets.front() != 0) refuse("must begin with 0, got " + std::to_string(offsets.front()));
@@ -19,8 +19,6 @@ void check_offsets(std::span<const std::int64_t> offsets, std::int64_t total, co
     refuse("must end with " + std::string(axis) + " = " + std::to_string(total) + ", got " +
            std::to_string(offsets.back()));
 }
-
-}  // namespace
 
 AttentionShapes attention_varlen_shapes(const Shape& query, const Shape& key, const Shape& value) {
   const std::string shapes =
@@ -46,8 +44,8 @@ AttentionShapes attention_varlen_shapes(const Shape& query, const Shape& key, co
 void attention_varlen(const TensorView& query, const TensorView& key, const TensorView& value,
                       std::span<const std::int64_t> cu_seqlens_q, std::span<const std::int64_t> cu_seqlens_k,
                       const AttentionOptions& options, const AttentionResults& results) {
-  check_offsets(cu_seqlens_q, query.shape[0], "cu_seqlens_q", "Tq");
-  check_offsets(cu_seqlens_k, key.shape[0], "cu_seqlens_k", "Tk");
+  check_offsets("attention_varlen", cu_seqlens_q, query.shape[0], "cu_seqlens_q", "Tq");
+  check_offsets("attention_varlen", cu_seqlens_k, key.shape[0], "cu_seqlens_k", "Tk");
   if (cu_seqlens_q.size() != cu_seqlens_k.size())
     throw std::invalid_argument(
         "attention_varlen: cu_seqlens_q and cu_seqlens_k must have the same number of entries, got " +

@@ -21,36 +21,12 @@ TensorView at_step(const TensorView& array, std::int64_t step) {
   return view;
 }
 
-// Where a member's share of `count` begins; that of the next one ends it.
-std::int64_t share(std::int64_t count, std::int64_t member, std::int64_t members) { return count * member / members; }
-
-// A member's share of the panels of out = x @ weight.T.
-void multiply(const TensorView& x, const PackedWeight& weight, const TensorView& out, std::int64_t member,
-              std::int64_t members) {
-  const std::int64_t width = weight.panel_width(), panels = (weight.out_features() + width - 1) / width;
-  const std::int64_t first = share(panels, member, members) * width;
-  const std::int64_t last = std::min(share(panels, member + 1, members) * width, weight.out_features());
-  if (first >= last) return;
-  Product product;
-  product.rows = x.shape[0];
-  product.columns = last - first;
-  product.depth = x.shape[1];
-  product.dtype = x.dtype;
-  product.a = x.at(0);
-  product.a_stride = x.strides[0];
-  product.packed = &weight;
-  product.first_column = first;
-  product.out = out.at(first);
-  product.out_stride = out.strides[0];
-  run_product(product, 1);
-}
-
 // A member's share of the rows.
 void update_cell(const TensorView& gates, const TensorView& projected, const TensorView& cell, const TensorView& out,
                  std::int64_t member, std::int64_t members) {
   const LstmCellKernel kernel =
       cell.dtype == DType::float64 ? kernels().lstm_cell->float64 : kernels().lstm_cell->float32;
-  const std::int64_t row = share(cell.shape[0], member, members);
+  const std::int64_t row = share_begin(cell.shape[0], member, members);
   kernel({.gates = gates.at(row * gates.strides[0]),
           .projected = projected.at(row * projected.strides[0]),
           .cell = cell.at(row * cell.strides[0]),
@@ -59,7 +35,7 @@ void update_cell(const TensorView& gates, const TensorView& projected, const Ten
           .projected_stride = projected.strides[0],
           .cell_stride = cell.strides[0],
           .out_stride = out.strides[0],
-          .rows = share(cell.shape[0], member + 1, members) - row,
+          .rows = share_begin(cell.shape[0], member + 1, members) - row,
           .units = cell.shape[1]});
 }
 
@@ -98,16 +74,17 @@ void lstm_steps(const TensorView& projected, const LstmWeights& weights, const T
   const std::int64_t phases = weights.output == nullptr ? 2 : 3;
   const int threads = threads_for(product_nanoseconds(batch, *weights.recurrent));
   parallel_phases(steps * phases, threads, [&](std::int64_t phase, std::int64_t member, std::int64_t members) {
+    const LinearOptions share{.threads = 1, .member = member, .members = members};
     const std::int64_t index = phase / phases;
     const auto step_of = [&](std::int64_t i) { return backwards ? steps - 1 - i : i; };
     const TensorView here = at_step(out, step_of(index));
     const TensorView result = weights.output == nullptr ? here : whole;
     if (phase % phases == 0)
-      multiply(index == 0 ? hidden : at_step(out, step_of(index - 1)), *weights.recurrent, gates, member, members);
+      linear(index == 0 ? hidden : at_step(out, step_of(index - 1)), *weights.recurrent, share, gates);
     else if (phase % phases == 1)
       update_cell(gates, at_step(projected, step_of(index)), cell, result, member, members);
     else
-      multiply(whole, *weights.output, here, member, members);
+      linear(whole, *weights.output, share, here);
   });
 }
 

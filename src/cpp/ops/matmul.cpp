@@ -161,6 +161,9 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
                                 options.residual->shape.to_string());
   if (out.size() == 0) return;
 
+  const auto run = [&](const Product& whole) {
+    run_product(options.members > 1 ? share_of(whole, options.member, options.members) : whole, options.threads);
+  };
   const auto x_rows = collapse_rows(x);
   const auto out_rows = collapse_rows(out);
   const auto residual_rows = options.residual == nullptr ? Rows{0, 0} : collapse_rows(*options.residual);
@@ -172,7 +175,7 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
     product.out_stride = out_rows->stride;
     if (options.residual != nullptr) product.residual = options.residual->at(0);
     product.residual_stride = residual_rows->stride;
-    run_product(product, options.threads);
+    run(product);
     return;
   }
   // Leading axes that no single stride walks: matrix by matrix.
@@ -187,7 +190,7 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
     product.out = out.at(offset_of(index, leading, out.strides, leading_axes));
     if (options.residual != nullptr)
       product.residual = options.residual->at(offset_of(index, leading, options.residual->strides, leading_axes));
-    run_product(product, options.threads);
+    run(product);
   }
 }
 

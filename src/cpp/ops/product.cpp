@@ -220,6 +220,20 @@ double product_nanoseconds(std::int64_t rows, const PackedWeight& weight) {
                          : product_nanoseconds(rows, columns, depth, static_cast<double>(weight.nbytes()) / elements);
 }
 
+Product share_of(const Product& product, std::int64_t member, std::int64_t members) {
+  const std::int64_t width = product.packed->panel_width(), panels = ceil_div(product.columns, width);
+  const std::int64_t first = share_begin(panels, member, members) * width;
+  const std::int64_t size = dtype_size(product.dtype);
+  Product share = product;
+  share.columns =
+      std::max<std::int64_t>(std::min(share_begin(panels, member + 1, members) * width, product.columns) - first, 0);
+  share.first_column += first;
+  share.out += first * size;
+  if (product.residual != nullptr) share.residual += first * size;
+  if (product.bias != nullptr) share.bias += first * dtype_size(compute_dtype(product.dtype));
+  return share;
+}
+
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
   if (threads == 0)

@@ -58,6 +58,9 @@ void attention(const TensorView& query, const TensorView& key, const TensorView&
 // (Tq, H). Sequence n has the queries cu_seqlens_q[n] .. cu_seqlens_q[n + 1] - 1, and the keys likewise. Of the options
 // mask, bias, query_offset and key_lengths must be unset.
 AttentionShapes attention_varlen_shapes(const Shape& query, const Shape& key, const Shape& value);
+// std::invalid_argument unless `offsets`, called `name`, rise from 0 to `total`, the extent of `axis`.
+void check_offsets(const char* operation, std::span<const std::int64_t> offsets, std::int64_t total, const char* name,
+                   const char* axis);
 void attention_varlen(const TensorView& query, const TensorView& key, const TensorView& value,
                       std::span<const std::int64_t> cu_seqlens_q, std::span<const std::int64_t> cu_seqlens_k,
                       const AttentionOptions& options, const AttentionResults& results);

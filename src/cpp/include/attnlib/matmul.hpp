@@ -101,6 +101,9 @@ struct LinearOptions {
   const TensorView* residual = nullptr;  // the shape of out
   Activation activation = Activation::none;
   int threads = 0;  // at most these; 0: as many as the work is worth
+  // For threads that stay together: of a packed weight's panels only the share of this one of so many members. The rest
+  // of out stays as it is.
+  std::int64_t member = 0, members = 1;
 };
 
 // out = activation(x @ weight.T + bias) + residual, of linear_shape. x, bias, residual and out are of one dtype and
