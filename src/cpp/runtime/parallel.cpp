@@ -15,6 +15,7 @@
 #include "runtime/float_environment.hpp"
 #include "runtime/fresh_thread.hpp"
 #include "runtime/interruption.hpp"
+#include "runtime/phase_barrier.hpp"
 
 namespace attnlib {
 namespace {
@@ -159,16 +160,18 @@ void detail::run_phases(std::int64_t count, int threads, void (*body)(void*, std
   // All threads leave after the same phase, or they would wait for each other for ever: what is due is read before the
   // barrier by none but one, and by the others behind it. Two places, for the one may be a phase ahead.
   bool leave[2] = {false, false};
+  PhaseBarrier barrier;
   const auto region = [&] {
 #pragma omp parallel num_threads(used)
     {
       const FloatEnvironment environment;
       const int member = omp_get_thread_num(), members = omp_get_num_threads();
+      PhaseBarrier::Member together(barrier, members);
       for (std::int64_t phase = 0; phase < count; ++phase) {
         if (!end.due()) end.attempt([&] { body(context, phase, member, members); });
         end.look_around();
         if (member == 0) leave[phase & 1] = end.due();
-#pragma omp barrier
+        together.wait();
         if (leave[phase & 1]) break;
       }
     }

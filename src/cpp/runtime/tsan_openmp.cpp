@@ -1,9 +1,8 @@
 // What ThreadSanitizer has to be told about OpenMP. libgomp is not compiled with it and hands work over by futexes that
 // it does not see, so that everything a region reads of its caller's would look like a race, and the other way round.
-// The linker leads the calls that begin our regions, and the barriers in them, here (src/cpp/CMakeLists.txt: --wrap):
-// what the caller did comes before what its threads do, and that before what the caller does next; what is before a
-// barrier comes before what is behind it. Threads of one region between barriers, and regions of several callers, are
-// not ordered by it: races between them are found.
+// The linker leads the calls that begin our regions here (src/cpp/CMakeLists.txt: --wrap): what the caller did comes
+// before what its threads do, and that before what the caller does next. Threads of one region, and regions of several
+// callers, are not ordered by it: races between them are found.
 #include <sanitizer/tsan_interface.h>
 
 namespace {
@@ -11,10 +10,8 @@ namespace {
 struct Region {
   void (*body)(void*);
   void* data;
-  char begun, ended, barrier;  // only their addresses count
+  char begun, ended;  // only their addresses count
 };
-
-thread_local Region* current = nullptr;
 
 }  // namespace
 
@@ -26,26 +23,16 @@ void __real_GOMP_parallel(void (*body)(void*), void* data, unsigned threads, uns
 __attribute__((no_sanitize("thread"))) static void run_region(void* context) {
   auto* const region = static_cast<Region*>(context);
   __tsan_acquire(&region->begun);
-  current = region;
   region->body(region->data);
   __tsan_release(&region->ended);
 }
 
 __attribute__((no_sanitize("thread"))) void __wrap_GOMP_parallel(void (*body)(void*), void* data, unsigned threads,
                                                                  unsigned flags) {
-  Region region{body, data, 0, 0, 0};
+  Region region{body, data, 0, 0};
   __tsan_release(&region.begun);
   __real_GOMP_parallel(&run_region, &region, threads, flags);
   __tsan_acquire(&region.ended);
-}
-
-void __real_GOMP_barrier();
-
-__attribute__((no_sanitize("thread"))) void __wrap_GOMP_barrier() {
-  Region* const region = current;
-  __tsan_release(&region->barrier);
-  __real_GOMP_barrier();
-  __tsan_acquire(&region->barrier);
 }
 
 }  // extern "C"
