@@ -147,8 +147,9 @@ py::object bound_attention_varlen(const py::object& query_object, const py::obje
   value.convert(dtype);
   common.convert(compute_dtype_of(dtype));
   const Integers cu_seqlens_q = offsets_from("attention_varlen", cu_seqlens_q_object, "cu_seqlens_q");
-  const Integers cu_seqlens_k =
-      cu_seqlens_k_object.is_none() ? cu_seqlens_q : offsets_from("attention_varlen", cu_seqlens_k_object, "cu_seqlens_k");
+  const Integers cu_seqlens_k = cu_seqlens_k_object.is_none()
+                                    ? cu_seqlens_q
+                                    : offsets_from("attention_varlen", cu_seqlens_k_object, "cu_seqlens_k");
 
   std::optional<Output> weights, lse;
   AttentionResults results{out.view()};

@@ -15,9 +15,11 @@ ATTNLIB_INLINE void map_rows(const ActivationRows& rows, Function function) {
     T* out = static_cast<T*>(rows.out) + row * rows.out_stride;
     for (std::int64_t i = 0; i < rows.n; i += width) {
       const int count = rows.n - i < width ? static_cast<int>(rows.n - i) : width;
-      store_lanes(out + i, function(load_lanes(x + i, count), row, i, count), count);
+      const auto value = function(load_lanes(x + i, count), row, i, count);
+      rows.streamed ? store_result<true>(out + i, value, count) : store_result<false>(out + i, value, count);
     }
   }
+  if (rows.streamed) end_streaming();
 }
 
 template <class T, Activation kind>

@@ -20,6 +20,7 @@ struct ActivationRows {
   std::int64_t out_stride;
   std::int64_t rows;
   std::int64_t n;
+  bool streamed;  // out is written past the caches (kernels/row_vectors.hpp)
 };
 
 using ActivationKernel = void (*)(const ActivationRows&) noexcept;

@@ -62,8 +62,8 @@ ATTNLIB_INLINE compute_type<T> squares(const NormPart& part, compute_type<T> cen
 }
 
 // (row - centre) * scale * weight + bias
-template <class T, bool residual>
-ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute_type<T> scale) {
+template <class T, bool residual, bool streamed>
+ATTNLIB_INLINE void finish_row(const NormPart& part, compute_type<T> centre, compute_type<T> scale) {
   using C = compute_type<T>;
   const C* row = first_pass<T, residual>(part);
   const T* weight = static_cast<const T*>(part.weight);
@@ -75,19 +75,26 @@ ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute
   if (weight != nullptr && bias != nullptr)
     for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
       const vec<C> scaled = fma(normed(i, count), load_lanes(weight + i, count), load_lanes(bias + i, count));
-      store_lanes(out + i, scaled, count);
+      store_result<streamed>(out + i, scaled, count);
     });
   else if (weight != nullptr)
     for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      store_lanes(out + i, normed(i, count) * load_lanes(weight + i, count), count);
+      store_result<streamed>(out + i, normed(i, count) * load_lanes(weight + i, count), count);
     });
   else if (bias != nullptr)
     for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      store_lanes(out + i, normed(i, count) + load_lanes(bias + i, count), count);
+      store_result<streamed>(out + i, normed(i, count) + load_lanes(bias + i, count), count);
     });
   else
-    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int)
-                                   __attribute__((always_inline)) { store_lanes(out + i, normed(i, count), count); });
+    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+      store_result<streamed>(out + i, normed(i, count), count);
+    });
+}
+
+template <class T, bool residual>
+ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute_type<T> scale) {
+  part.streamed ? finish_row<T, residual, true>(part, centre, scale)
+                : finish_row<T, residual, false>(part, centre, scale);
 }
 
 template <class T, bool centred, bool residual>
@@ -107,7 +114,8 @@ static void run_rows(const NormRows& rows) noexcept {
                   .bias = rows.bias,
                   .out = static_cast<T*>(rows.out) + row * rows.out_stride,
                   .scratch = static_cast<C*>(rows.scratch) + i * rows.n,
-                  .n = rows.n};
+                  .n = rows.n,
+                  .streamed = rows.streamed};
       centres[i] = centred ? sum<T, residual>(parts[i]) / n : C{0};
     }
     for (int i = 0; i < count; ++i) {
@@ -116,6 +124,7 @@ static void run_rows(const NormRows& rows) noexcept {
     }
     for (int i = 0; i < count; ++i) finish<T, residual>(parts[i], centres[i], scales[i]);
   }
+  if (rows.streamed) end_streaming();
 }
 
 template <class T, bool centred>

@@ -34,6 +34,7 @@ struct NormRows {
   std::int64_t n;
   std::int64_t group_elements;  // of a group of rows at most (kernels/row_parts.hpp); no result depends on it
   double eps;
+  bool streamed;  // out is written past the caches (kernels/row_vectors.hpp)
 };
 
 // A row, or a part of one, between the passes.
@@ -45,6 +46,7 @@ struct NormPart {
   void* out;
   void* scratch;  // n elements of the compute type, for float16, bfloat16 and residuals
   std::int64_t n;
+  bool streamed = false;
 };
 
 // The passes over a part of a row, for rows that are split over threads; numbers of the compute type as double.

@@ -67,6 +67,19 @@ ATTNLIB_INLINE void store_lanes(T* target, vec<compute_type<T>> value, int count
     store(target, value);
 }
 
+// Whether results of type T can be streamed past the caches: narrower ones than the compute type are not.
+template <class T>
+inline constexpr bool streamable = sizeof(T) == sizeof(compute_type<T>);
+
+// The same, `streamed` past the caches where it is a whole register, of a row that begins with a cache line.
+template <bool streamed, class T>
+ATTNLIB_INLINE void store_result(T* target, vec<compute_type<T>> value, int count) {
+  if constexpr (streamed && streamable<T>) {
+    if (count == lanes<compute_type<T>>) return stream(target, value);
+  }
+  store_lanes(target, value, count);
+}
+
 // The first `count` lanes of `value`, `padding` in the others.
 template <class C>
 ATTNLIB_INLINE vec<C> pad_lanes(vec<C> value, int count, C padding) {

@@ -18,7 +18,7 @@ ATTNLIB_INLINE C shift_of(C maximum) {
 // Where the exponentials, and before them the widened or masked elements, rest.
 template <class T>
 ATTNLIB_INLINE compute_type<T>* kept(const SoftmaxPart& part) {
-  return static_cast<compute_type<T>*>(sizeof(T) == sizeof(compute_type<T>) ? part.out : part.scratch);
+  return static_cast<compute_type<T>*>(streamable<T> && !part.streamed ? part.out : part.scratch);
 }
 
 // The elements as the first pass leaves them.
@@ -49,7 +49,8 @@ template <class T, bool log, bool masked>
 ATTNLIB_INLINE compute_type<T> sum(const SoftmaxPart& part, compute_type<T> maximum, const SoftmaxPart& ahead) {
   using C = compute_type<T>;
   const T* next = static_cast<const T*>(ahead.x);
-  T* next_out = static_cast<T*>(ahead.out);
+  // What is streamed need not be there before it is written.
+  const T* next_out = static_cast<const T*>(ahead.streamed ? ahead.x : ahead.out);
   const C* x = first_pass<T, masked>(part);
   C* exponentials = kept<T>(part);
   const vec<C> shift = broadcast<C>(shift_of(maximum));
@@ -71,8 +72,8 @@ ATTNLIB_INLINE compute_type<T> sum(const SoftmaxPart& part, compute_type<T> maxi
 ATTNLIB_INLINE float logarithm(float x) { return static_cast<float>(__builtin_log(static_cast<double>(x))); }
 ATTNLIB_INLINE double logarithm(double x) { return __builtin_log(x); }
 
-template <class T, bool log, bool masked>
-ATTNLIB_INLINE void finish(const SoftmaxPart& part, compute_type<T> maximum, compute_type<T> sum) {
+template <class T, bool log, bool masked, bool streamed>
+ATTNLIB_INLINE void finish_row(const SoftmaxPart& part, compute_type<T> maximum, compute_type<T> sum) {
   using C = compute_type<T>;
   T* out = static_cast<T*>(part.out);
   if constexpr (log) {
@@ -83,7 +84,7 @@ ATTNLIB_INLINE void finish(const SoftmaxPart& part, compute_type<T> maximum, com
     }
     const vec<C> shift = broadcast<C>(shift_of(maximum)), log_sum = broadcast<C>(logarithm(sum));
     for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      store_lanes(out + i, (load_lanes(x + i, count) - shift) - log_sum, count);
+      store_result<streamed>(out + i, (load_lanes(x + i, count) - shift) - log_sum, count);
     });
   } else {
     const C* exponentials = kept<T>(part);
@@ -93,9 +94,15 @@ ATTNLIB_INLINE void finish(const SoftmaxPart& part, compute_type<T> maximum, com
       vec<C> value = load_lanes(exponentials + i, count) * broadcast<C>(factor);
       if constexpr (masked)  // 0 * NaN is not the 0 that a masked position is promised
         if (nan) value = load_flags<C>(part.mask + i, count) ? value : zero<C>();
-      store_lanes(out + i, value, count);
+      store_result<streamed>(out + i, value, count);
     });
   }
+}
+
+template <class T, bool log, bool masked>
+ATTNLIB_INLINE void finish(const SoftmaxPart& part, compute_type<T> maximum, compute_type<T> sum) {
+  part.streamed ? finish_row<T, log, masked, true>(part, maximum, sum)
+                : finish_row<T, log, masked, false>(part, maximum, sum);
 }
 
 template <class T, bool masked>
@@ -104,7 +111,8 @@ ATTNLIB_INLINE SoftmaxPart row_of(const SoftmaxRows& rows, std::int64_t row, int
           .out = static_cast<T*>(rows.out) + row * rows.out_stride,
           .mask = masked ? rows.mask + row * rows.mask_stride : nullptr,
           .scratch = static_cast<compute_type<T>*>(rows.scratch) + place * rows.n,
-          .n = rows.n};
+          .n = rows.n,
+          .streamed = rows.streamed};
 }
 
 template <class T, bool log, bool masked>
@@ -126,6 +134,7 @@ static void run_rows(const SoftmaxRows& rows) noexcept {
     }
     for (int i = 0; i < count; ++i) finish<T, log, masked>(parts[i], maxima[i], sums[i]);
   }
+  if (rows.streamed) end_streaming();
 }
 
 template <class T, bool log>

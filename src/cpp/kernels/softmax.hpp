@@ -26,13 +26,14 @@ struct SoftmaxRows {
   const void* x;
   void* out;         // may be x itself
   const bool* mask;  // true: takes part; nullptr: all do (always so for log_softmax)
-  void* scratch;     // row_scratch(n) elements of the compute type, for float16 and bfloat16
+  void* scratch;     // row_scratch(n) elements of the compute type, for float16 and bfloat16, and where out is streamed
   std::int64_t x_stride;
   std::int64_t out_stride;
   std::int64_t mask_stride;
   std::int64_t mask_step;  // from an element's flag to the next: 1, or 0 for one flag for the whole row
   std::int64_t rows;
   std::int64_t n;
+  bool streamed;  // out is written past the caches (kernels/row_vectors.hpp), and once: it is not x
 };
 
 // A row, or a part of one, between the passes.
@@ -40,8 +41,9 @@ struct SoftmaxPart {
   const void* x;
   void* out;
   const bool* mask;  // a flag for each element, or nullptr
-  void* scratch;     // n elements of the compute type, for float16 and bfloat16
+  void* scratch;     // n elements of the compute type, for float16 and bfloat16, and where out is streamed
   std::int64_t n;
+  bool streamed = false;
 };
 
 // The passes over a part of a row, for rows that are split over threads; numbers of the compute type as double.

@@ -2,6 +2,7 @@
 
 #include "isa/dispatch.hpp"
 #include "ops/row_walk.hpp"
+#include "ops/streaming.hpp"
 #include "runtime/parallel.hpp"
 
 namespace attnlib {
@@ -43,6 +44,7 @@ const char* activation_name(Activation kind) {
 }
 
 void activate(Activation kind, const TensorView& x, const TensorView& out) {
+  const bool streamed = worth_streaming(out, out.rank() - 1, {&x});
   const ActivationKernel kernel =
       kernels().activation->activate[static_cast<std::size_t>(kind)][static_cast<std::size_t>(x.dtype)];
   for_each_block(RowWalk<2>(x.shape, {x.strides, out.strides}, x.rank()), nanoseconds_per_element(kind, x.dtype),
@@ -54,7 +56,8 @@ void activate(Activation kind, const TensorView& x, const TensorView& out) {
                            .up_stride = 0,
                            .out_stride = steps[1],
                            .rows = rows,
-                           .n = n});
+                           .n = n,
+                           .streamed = streamed});
                  });
 }
 
@@ -65,6 +68,7 @@ Shape swiglu_shape(const TensorView& gate, const TensorView& up) {
 void swiglu(const TensorView& gate, const TensorView& up, const TensorView& out) {
   const Shape gate_strides = broadcast_strides(gate.shape, gate.strides, out.shape, "swiglu: gate");
   const Shape up_strides = broadcast_strides(up.shape, up.strides, out.shape, "swiglu: up");
+  const bool streamed = worth_streaming(out, out.rank() - 1, {&gate, &up});
   const ActivationKernel kernel = kernels().activation->swiglu[static_cast<std::size_t>(out.dtype)];
   for_each_block(RowWalk<3>(out.shape, {gate_strides, up_strides, out.strides}, out.rank()),
                  nanoseconds_per_element(Activation::silu, out.dtype),
@@ -76,7 +80,8 @@ void swiglu(const TensorView& gate, const TensorView& up, const TensorView& out)
                            .up_stride = steps[1],
                            .out_stride = steps[2],
                            .rows = rows,
-                           .n = n});
+                           .n = n,
+                           .streamed = streamed});
                  });
 }
 

@@ -72,8 +72,7 @@ class EncoderRun {
                                const TensorView& to) {
       const std::int64_t row = share_begin(tokens_, member, members);
       const std::int64_t count = share_begin(tokens_, member + 1, members) - row;
-      if (count > 0)
-        layer_norm(part_of(from, 0, row, count), weight, bias, eps, nullptr, part_of(to, 0, row, count));
+      if (count > 0) layer_norm(part_of(from, 0, row, count), weight, bias, eps, nullptr, part_of(to, 0, row, count));
     };
     const auto norm1 = [&](const TensorView& from, const TensorView& to) {
       normalise(from, layer.norm1_weight, layer.norm1_bias, layer.norm1_eps, to);
@@ -184,10 +183,9 @@ void encoder_layers(const TensorView& x, std::span<const EncoderLayer> layers, s
       nanoseconds += product_nanoseconds(x.shape[0], *weight);
   const EncoderRun run(x, layers, cu_seqlens, causal, out);
   const auto count = static_cast<std::int64_t>(layers.size());
-  parallel_phases(count * phases_per_layer, threads_for(nanoseconds / static_cast<double>(count)),
-                  [&](std::int64_t phase, std::int64_t member, std::int64_t members) {
-                    run.run(phase, member, members);
-                  });
+  parallel_phases(
+      count * phases_per_layer, threads_for(nanoseconds / static_cast<double>(count)),
+      [&](std::int64_t phase, std::int64_t member, std::int64_t members) { run.run(phase, member, members); });
 }
 
 }  // namespace attnlib

@@ -7,6 +7,7 @@
 
 #include "isa/dispatch.hpp"
 #include "ops/row_walk.hpp"
+#include "ops/streaming.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
@@ -78,6 +79,7 @@ void normalize(const char* operation, const NormKernel& kernel, const TensorView
   // hide the ends of the sums (128x768: 13 us instead of 16).
   constexpr std::int64_t near_bytes = std::int64_t{1} << 20;
   const std::int64_t group_elements = rows * n * dtype_size(x.dtype) <= near_bytes ? 2048 : 1024;
+  const bool streamed = worth_streaming(out, out.rank() - 1, {&x, residual});
   const std::int64_t block = rows_per_task(rows, n, threads);
   parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
     const Scratch scratch(staged ? row_scratch(n) * compute_size : 0);
@@ -95,7 +97,8 @@ void normalize(const char* operation, const NormKernel& kernel, const TensorView
                    .rows = count,
                    .n = n,
                    .group_elements = group_elements,
-                   .eps = eps});
+                   .eps = eps,
+                   .streamed = streamed});
     });
   });
 }

@@ -8,6 +8,7 @@
 #include "isa/dispatch.hpp"
 #include "kernels/row_parts.hpp"
 #include "ops/row_walk.hpp"
+#include "ops/streaming.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
 
@@ -59,9 +60,12 @@ struct Call {
   const bool* mask;
   std::int64_t n;
   std::int64_t x_step, out_step, mask_step;
+  bool streamed;
 
   std::int64_t element_size() const { return dtype_size(x.dtype); }
-  std::int64_t scratch_bytes(std::int64_t elements) const { return element_size() == 2 ? elements * 4 : 0; }
+  std::int64_t scratch_bytes(std::int64_t elements) const {
+    return element_size() == 2 ? elements * 4 : streamed ? elements * element_size() : 0;
+  }
   bool in_place() const { return x_step == 1 && out_step == 1 && (mask_step == 0 || mask_step == 1); }
 
   using Offsets = RowWalk<3>::Offsets;
@@ -76,7 +80,8 @@ struct Call {
                  .mask_stride = steps[2],
                  .mask_step = mask_step,
                  .rows = rows,
-                 .n = n});
+                 .n = n,
+                 .streamed = streamed});
   }
 
   // One long row, its parts dealt out to threads: pass by pass, and the parts' results joined in their order.
@@ -132,7 +137,8 @@ struct Call {
                    .mask_stride = packed.row,
                    .mask_step = 1,
                    .rows = count,
-                   .n = n});
+                   .n = n,
+                   .streamed = false});
       copy_rows(values.as<void>(), packed, out.at(offsets[1] + done * steps[1]), {steps[1], out_step}, count, n,
                 element_size());
     }
@@ -155,6 +161,7 @@ void run(const char* operation, const SoftmaxKernel& kernel, const TensorView& x
       .x_step = x.shape[axis] == 1 ? 1 : x.strides[axis],
       .out_step = x.shape[axis] == 1 ? 1 : out.strides[axis],
       .mask_step = mask == nullptr ? 1 : mask_strides[axis],
+      .streamed = worth_streaming(out, axis, {&x}),
   };
   const RowWalk<3> walk(moved_last(x.shape, axis),
                         {moved_last(x.strides, axis), moved_last(out.strides, axis), moved_last(mask_strides, axis)},

@@ -116,4 +116,11 @@ ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return __builtin_convertvector(sign | result, u16half);
 }
 
+// Nothing here goes past the caches.
+template <class C>
+ATTNLIB_INLINE void stream(C* target, vec<C> value) {
+  store_same(target, value);
+}
+ATTNLIB_INLINE void end_streaming() {}
+
 }  // namespace attnlib::ATTNLIB_ISA

@@ -44,4 +44,10 @@ ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return bit_cast<u16half>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// Past the caches; the target is as aligned as a register is long. Who streams ends with end_streaming, before another
+// thread reads it.
+ATTNLIB_INLINE void stream(float* target, vec<float> value) { _mm256_stream_ps(target, value); }
+ATTNLIB_INLINE void stream(double* target, vec<double> value) { _mm256_stream_pd(target, value); }
+ATTNLIB_INLINE void end_streaming() { _mm_sfence(); }
+
 }  // namespace attnlib::ATTNLIB_ISA

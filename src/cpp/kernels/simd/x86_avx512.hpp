@@ -102,4 +102,10 @@ ATTNLIB_INLINE void store_first_u16(void* target, u16half value, int count) {
   _mm256_mask_storeu_epi16(target, static_cast<__mmask16>(first_mask(count)), bit_cast<__m256i>(value));
 }
 
+// Past the caches; the target is as aligned as a register is long. Who streams ends with end_streaming, before another
+// thread reads it.
+ATTNLIB_INLINE void stream(float* target, vec<float> value) { _mm512_stream_ps(target, value); }
+ATTNLIB_INLINE void stream(double* target, vec<double> value) { _mm512_stream_pd(target, value); }
+ATTNLIB_INLINE void end_streaming() { _mm_sfence(); }
+
 }  // namespace attnlib::ATTNLIB_ISA
