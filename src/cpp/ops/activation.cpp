@@ -21,9 +21,9 @@ void for_each_block(RowWalk<Arrays> walk, double nanoseconds, Kernel&& kernel) {
   const std::int64_t rows = walk.rows();
   if (rows == 0 || n == 0) return;
   const int threads = threads_for(nanoseconds * static_cast<double>(rows) * static_cast<double>(n));
-  const std::int64_t columns = std::min(n, elements_per_task(threads));
+  const std::int64_t columns = std::min(n, elements_per_task(rows * n, threads));
   const std::int64_t across = (n + columns - 1) / columns;
-  const std::int64_t block = rows_per_task(rows, columns, threads);
+  const std::int64_t block = std::clamp<std::int64_t>(elements_per_task(rows * n, threads) / columns, 1, rows);
   const std::int64_t down = (rows + block - 1) / block;
   parallel_for(down * across, threads, [&](std::int64_t task) {
     const std::int64_t begin = task / across * block;

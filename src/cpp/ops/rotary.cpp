@@ -83,7 +83,7 @@ void rotary_embedding(const TensorView& x, const TensorView& cos, const TensorVi
 
   constexpr double nanoseconds_per_element = 0.15;
   const int threads = threads_for(nanoseconds_per_element * static_cast<double>(x.size()));
-  const std::int64_t elements = elements_per_task(threads);
+  const std::int64_t elements = elements_per_task(x.size(), threads);
   const std::int64_t block = std::clamp<std::int64_t>(elements / geometry.features, 1, geometry.length);
   const std::int64_t blocks = (geometry.length + block - 1) / block;
   const std::int64_t heads = geometry.batches * geometry.heads;

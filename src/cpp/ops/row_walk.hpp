@@ -82,14 +82,19 @@ class RowWalk {
   std::array<Offsets, max_rank> steps_{};
 };
 
-// Elements a task should take: a few thousand, so that its start costs nothing and the tasks balance; for one thread so
-// many that a call of the usual size is one task, but a long call can be interrupted between them.
-inline std::int64_t elements_per_task(int threads) { return threads > 1 ? 16384 : std::int64_t{1} << 20; }
+// Elements a task should take: some thousand at least, so that its start costs nothing, and so many that threads have
+// eight each: within a task rows follow one another, and are fetched before their turn. At most so many that a call of
+// the usual size is one task for one thread, but a long call can be interrupted between them. Whole cache lines.
+inline std::int64_t elements_per_task(std::int64_t all, int threads) {
+  constexpr std::int64_t most = std::int64_t{1} << 20;
+  return threads > 1 ? std::clamp<std::int64_t>(all / (8 * threads) / 1024 * 1024, 16384, most) : most;
+}
 
 // The same in rows.
 inline std::int64_t rows_per_task(std::int64_t rows, std::int64_t row_elements, int threads) {
-  return std::clamp<std::int64_t>(elements_per_task(threads) / std::max<std::int64_t>(row_elements, 1), 1,
-                                  std::max<std::int64_t>(rows, 1));
+  return std::clamp<std::int64_t>(
+      elements_per_task(rows * row_elements, threads) / std::max<std::int64_t>(row_elements, 1), 1,
+      std::max<std::int64_t>(rows, 1));
 }
 
 // Whether so few and long rows are better divided than dealt out.
