@@ -50,4 +50,11 @@ ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return bit_cast<u16half>(vcvt_f16_f32(bit_cast<float32x4_t>(value)));
 }
 
+// Nothing here goes past the caches.
+template <class C>
+ATTNLIB_INLINE void stream(C* target, vec<C> value) {
+  store_same(target, value);
+}
+ATTNLIB_INLINE void end_streaming() {}
+
 }  // namespace attnlib::ATTNLIB_ISA
