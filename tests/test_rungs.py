@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,29 +15,33 @@ from processes import RunPython
 import attnlib as al
 
 TESTS = Path(__file__).parent
-RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16")
+RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16", "neon_dotprod")
 # What a rung wants of the CPU, in the names of Linux's /proc/cpuinfo (which lists what the kernel enabled,
 # too).
 V2 = {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}
 V3 = V2 | {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-FLAGS = {"baseline": V2, "avx2": V3, "avx512": V4, "avx512_vnni_bf16": V4 | {"avx512_vnni", "avx512_bf16"}}
+FLAGS = (
+    {"baseline": {"asimd"}, "neon_dotprod": {"asimddp"}}
+    if platform.machine() == "aarch64"
+    else {"baseline": V2, "avx2": V3, "avx512": V4, "avx512_vnni_bf16": V4 | {"avx512_vnni", "avx512_bf16"}}
+)
 
 
 def cpu_flags() -> set[str]:
-    """The x86 flags of the first CPU; empty where they cannot be read."""
+    """The flags of the first CPU; empty where they cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return set()
-    line = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return set(line.group(1).split()) if line else set()
 
 
-@pytest.mark.skipif(not cpu_flags(), reason="/proc/cpuinfo lists no x86 flags here")
+@pytest.mark.skipif(not cpu_flags(), reason="/proc/cpuinfo lists no flags here")
 def test_all_rungs_of_this_cpu_are_available() -> None:
     flags = cpu_flags()
-    expected = [rung for rung in RANK if FLAGS[rung] <= flags]
+    expected = [rung for rung, wanted in FLAGS.items() if wanted <= flags]
     assert sorted(al.available_isas()) == sorted(expected)
 
 

@@ -9,6 +9,10 @@ attnlib/. The interpreter itself runs under qemu, and so do the processes that t
 is a script that enters qemu again. /proc/cpuinfo is still the host's, so the test that compares with it is
 left out: the rungs are compared with those in `CPUS` instead. An instruction that the CPU lacks ends the run
 by SIGILL.
+
+qemu (7.2, and 10.0 still) takes subnormal float16 numbers for zero where MXCSR says so of float32; processors
+do not, in F16C's conversions. Where these are used, the tests named float16 run apart from the others, on a
+copy of the package whose native module leaves MXCSR's FTZ and DAZ alone.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ CPUS = {
     "Haswell,-fma": ["baseline"],
 }
 TESTED = ("Nehalem", "Haswell")
+# What src/cpp/runtime/float_environment.hpp puts into MXCSR for computing, and what a process starts with: as
+# they stand in the instructions of the native module.
+FLUSHING = (0x9FC0).to_bytes(4, "little")
+KEEPING = (0x1F80).to_bytes(4, "little")
 
 
 def make_interpreter(folder: Path, qemu: str, cpu: str) -> Path:
@@ -62,6 +70,17 @@ def rungs_of(python: Path, environment: dict[str, str]) -> tuple[list[str], str]
     return available, used
 
 
+def copy_that_keeps_subnormals(folder: Path) -> Path:
+    """Copy the package into a folder, with a module that computes with subnormal numbers."""
+    package = shutil.copytree(ROOT / "attnlib", folder / "attnlib")
+    (module,) = package.glob("_core*.so")
+    code = module.read_bytes()
+    if FLUSHING not in code:
+        raise SystemExit(f"{module.name} does not set MXCSR as this tool expects")
+    module.write_bytes(code.replace(FLUSHING, KEEPING))
+    return folder
+
+
 def run_tests(python: Path, environment: dict[str, str], tests: list[str]) -> tuple[bool, str]:
     """Return whether all passed, and pytest's last line."""
     command = [
@@ -71,18 +90,23 @@ def run_tests(python: Path, environment: dict[str, str], tests: list[str]) -> tu
         "-q",
         "-p",
         "no:cacheprovider",
-        "--deselect",
-        HOST_CPU_TEST,
+        f"--rootdir={ROOT}",
+        f"--config-file={ROOT / 'pyproject.toml'}",
+        f"--deselect={HOST_CPU_TEST}",
         *tests,
     ]
     last = ""
-    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    # In the interpreter's folder: pytest imports from where it is started before it looks at PYTHONPATH.
+    with subprocess.Popen(
+        command, env=environment, cwd=python.parent, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if re.search(r"FAILED|ERROR|^E  ", line):
                 print(line, end="", flush=True)
             last = line.strip() or last
-    return process.returncode == 0, f"{last} (exit {process.returncode})"
+    # 5: none of the tests asked for has float16 in its name, or all have.
+    return process.returncode in (0, 5), f"{last} (exit {process.returncode})"
 
 
 def main() -> int:
@@ -114,8 +138,18 @@ def main() -> int:
             print(
                 f"{cpu}: takes {used} of {available}{'' if right else f', expected {expected}'}", flush=True
             )
-            if options.tests and (options.cpu or cpu in TESTED):
-                passed, summary = run_tests(python, environment, options.tests)
+            if not options.tests or not (options.cpu or cpu in TESTED):
+                continue
+            tests = [str(ROOT / test) for test in options.tests]
+            runs = [(environment, tests)]
+            if "avx2" in expected:
+                keeping = copy_that_keeps_subnormals(Path(temporary) / f"{number}-keeping")
+                runs = [
+                    (environment, ["-k", "not float16", *tests]),
+                    ({**environment, "PYTHONPATH": str(keeping)}, ["-k", "float16", *tests]),
+                ]
+            for environment_of_run, arguments in runs:
+                passed, summary = run_tests(python, environment_of_run, arguments)
                 failures += not passed
                 print(f"{cpu}: {summary}", flush=True)
     return 1 if failures else 0

@@ -82,6 +82,22 @@ void test_gelu(std::int64_t n) {
                 4 * eps * std::abs(at(x, i)));
 }
 
+// Every float16 there is, widened and narrowed again on the way: as it was, or 0 if negative, or still NaN.
+void test_float16() {
+  constexpr int count = 1 << 16;
+  std::vector<std::uint16_t> bits(count), out(count);
+  for (int i = 0; i < count; ++i) bits[static_cast<std::size_t>(i)] = static_cast<std::uint16_t>(i);
+  const auto float16_view = [](std::vector<std::uint16_t>& values) {
+    return attnlib::contiguous_view(values.data(), {count}, attnlib::DType::float16);
+  };
+  attnlib::activate(attnlib::Activation::relu, float16_view(bits), float16_view(out));
+  for (int i = 0; i < count; ++i) {
+    const int found = out[static_cast<std::size_t>(i)], magnitude = i & 0x7fff;
+    const bool is_nan = magnitude > 0x7c00;
+    expect_near("float16", is_nan ? (found & 0x7fff) > 0x7c00 : found, is_nan ? 1 : i == magnitude ? i : 0, 0);
+  }
+}
+
 void test_rotary(std::int64_t half) {
   const std::int64_t d = 2 * half;
   Floats x = random_floats(5 * d, 4), cos = random_floats(5 * half, 5), sin = random_floats(5 * half, 6), out(x.size());
@@ -154,6 +170,7 @@ int main() {
       test_attention(1, n, 17);
       test_attention(33, n, 64);
     }
+    test_float16();
     std::uint64_t hash = 0;
     for (const std::int64_t m : {1, 7, 33}) hash = hash * 31 + test_products(m, 35, 97);
     if (first_hash == 0) first_hash = hash;

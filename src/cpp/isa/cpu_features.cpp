@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace attnlib {
@@ -64,6 +66,13 @@ bool cpu_supports_rung(std::string_view rung) {
   if (rung == "avx512") return cpu.avx512;
   if (rung == "avx512_vnni_bf16") return cpu.avx512_vnni_bf16;
   return false;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+bool cpu_supports_rung(std::string_view rung) {
+  // The dot products, and what ARMv8.1 brought.
+  constexpr auto wanted = static_cast<unsigned long>(HWCAP_ASIMDDP | HWCAP_ASIMDRDM | HWCAP_ATOMICS);
+  if (rung == "neon_dotprod") return (getauxval(AT_HWCAP) & wanted) == wanted;
+  return rung == "baseline";
 }
 #else
 bool cpu_supports_rung(std::string_view rung) { return rung == "baseline"; }

@@ -8,8 +8,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(ATTNLIB_FLAGS_avx2 -march=x86-64-v3)
   set(ATTNLIB_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
   set(ATTNLIB_FLAGS_avx512_vnni_bf16 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mprefer-vector-width=512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  set(ATTNLIB_RUNGS baseline neon_dotprod)
+  set(ATTNLIB_FLAGS_baseline -march=armv8-a)
+  set(ATTNLIB_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
 else()
-  # NEON is part of every aarch64; elsewhere the compiler lowers the generic vectors to what there is.
+  # The compiler lowers the generic vectors to what there is.
   set(ATTNLIB_RUNGS baseline)
   set(ATTNLIB_FLAGS_baseline)
 endif()

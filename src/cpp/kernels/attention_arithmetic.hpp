@@ -41,25 +41,26 @@ struct TileArithmetic {
 
   // `count` rows, dense and in the compute type. Rows of a (.., S, H, D) array lie a power of two apart often enough to
   // fall into a few cache sets, and two-byte rows have to be widened anyway: such rows are copied, once for all tiles.
-  static const Element* stage(const T* rows, std::int64_t& stride, std::int64_t count, std::int64_t width, C* staged) {
+  static const Element* stage(const T* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
+                              C* staged) {
     if constexpr (sizeof(T) == sizeof(C))
-      if (stride == width) return rows;
+      if (stride == width) return source;
     for (std::int64_t row = 0; row < count; ++row) {
       std::int64_t d = 0;
-      for (; d + lanes<C> <= width; d += lanes<C>) store(staged + row * width + d, load(rows + row * stride + d));
+      for (; d + lanes<C> <= width; d += lanes<C>) store(staged + row * width + d, load(source + row * stride + d));
       const int left = static_cast<int>(width - d);
-      if (left > 0) store_partial(staged + row * width + d, load_partial(rows + row * stride + d, left), left);
+      if (left > 0) store_partial(staged + row * width + d, load_partial(source + row * stride + d, left), left);
     }
     stride = width;
     return staged;
   }
-  static const Element* stage_keys(const T* rows, std::int64_t& stride, std::int64_t count, std::int64_t width,
+  static const Element* stage_keys(const T* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
                                    C* staged) {
-    return stage(rows, stride, count, width, staged);
+    return stage(source, stride, count, width, staged);
   }
-  static const Element* stage_values(const T* rows, std::int64_t& stride, std::int64_t count, std::int64_t width,
+  static const Element* stage_values(const T* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
                                      C* staged) {
-    return stage(rows, stride, count, width, staged);
+    return stage(source, stride, count, width, staged);
   }
 
   // Whether no value is NaN or infinite: such a one times 0 is NaN, and so is then the sum.
@@ -112,26 +113,26 @@ struct TileArithmetic<bfloat16> {
   static constexpr std::int64_t key_elements(std::int64_t head_size) { return key_block * padded(head_size) / 2; }
   static constexpr std::int64_t value_elements(std::int64_t value_size) { return key_block / 2 * padded(value_size); }
 
-  static const Element* stage_keys(const bfloat16* rows, std::int64_t& stride, std::int64_t count, std::int64_t width,
+  static const Element* stage_keys(const bfloat16* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
                                    C* staged) {
-    if (stride == width && width % 2 == 0) return rows;
+    if (stride == width && width % 2 == 0) return source;
     auto* target = reinterpret_cast<bfloat16*>(staged);
     for (std::int64_t row = 0; row < count; ++row)
       for (std::int64_t d = 0; d < width; d += columns) {
-        const u32v pairs = load_columns(rows + row * stride + d, width - d);
+        const u32v pairs = load_columns(source + row * stride + d, width - d);
         __builtin_memcpy(target + row * padded(width) + d, &pairs, sizeof pairs);
       }
     stride = padded(width);
     return target;
   }
 
-  static const Element* stage_values(const bfloat16* rows, std::int64_t& stride, std::int64_t count, std::int64_t width,
-                                     C* staged) {
+  static const Element* stage_values(const bfloat16* source, std::int64_t& stride, std::int64_t count,
+                                     std::int64_t width, C* staged) {
     auto* target = reinterpret_cast<bfloat16*>(staged);
     for (std::int64_t key = 0; key < count; key += 2)
       for (std::int64_t d = 0; d < width; d += columns) {
-        const u32v first = load_columns(rows + key * stride + d, width - d);
-        const u32v second = key + 1 < count ? load_columns(rows + (key + 1) * stride + d, width - d) : u32v{};
+        const u32v first = load_columns(source + key * stride + d, width - d);
+        const u32v second = key + 1 < count ? load_columns(source + (key + 1) * stride + d, width - d) : u32v{};
         const PairsOfRows pairs = interleave(first, second);
         bfloat16* place = target + key * padded(width) + 2 * d;
         __builtin_memcpy(place, &pairs.low, sizeof pairs.low);

@@ -11,6 +11,8 @@
 // by a quarter or more, the range is that of the others, and what their codes lack is multiplied on its own, in exact
 // integers too. A row with NaN or inf has no range: its result is NaN.
 //
+// Where the instruction wants signed bytes on both sides, q - 128 and z - 128 stand for q and z: the same difference.
+//
 // Error: |q - a' / s - z| <= 1/2 and |w - b' / t| <= 1/2, so an element errs by at most
 //   s[m] / 2 sum_k |b'[k, n]| + t[n] / 2 sum_k |a'[m, k]| + s[m] t[n] K / 4,
 // for random signs by about the square root of K of these terms' means. K is at most 65,536, so that sums fit.
@@ -28,7 +30,7 @@ struct Int8Product {
   using Units = QuadRight;
   using Sum = i32v;
   using SumElement = std::int32_t;
-#if defined(__AVX512VNNI__)
+#if defined(ATTNLIB_DOT_INT8)
   static constexpr int rows = product_rows;
 #else
   static constexpr int rows = product_rows / 2;  // both sides take two registers, widened
@@ -156,7 +158,7 @@ void stage_int8(const MatmulRows* arguments) noexcept {
     const float steps = 1.0f / scale;
     const float offset = __builtin_rintf(-low * steps);
     task.scales[row] = scale;
-    task.offsets[row] = static_cast<std::int32_t>(offset);
+    task.offsets[row] = static_cast<std::int32_t>(offset) - code_shift;
     for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = 0;
     const auto code_of = [&](vec<float> x) __attribute__((always_inline)) {
       return round_to_integer(x * broadcast<float>(steps)) + broadcast<float>(offset);
@@ -165,7 +167,7 @@ void stage_int8(const MatmulRows* arguments) noexcept {
     for_each_vector<float>(task.depth, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
       const vec<float> x = load_lanes(source + i, count) * load(task.balance + i);
       const vec<float> code = min(broadcast<float>(255.0f), max(zero<float>(), code_of(x)));
-      const Bytes bytes = __builtin_convertvector(__builtin_convertvector(code, i32v), Bytes);
+      const Bytes bytes = __builtin_convertvector(__builtin_convertvector(code, i32v) - code_shift, Bytes);
       __builtin_memcpy(target + i, &bytes, static_cast<unsigned>(count));
       if (!has_outliers) return;
       const mask_vec<float> beyond = abs<float>(x) > broadcast<float>(limit);

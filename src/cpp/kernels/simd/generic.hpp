@@ -1,27 +1,10 @@
-// The portable family: the compiler's 16-byte vectors, SSE4.2 on x86-64-v2 and NEON on aarch64.
+// The portable family: the compiler's 16-byte vectors; SSE4.2 on x86-64-v2.
 #pragma once
-
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
 
 #include "kernels/simd/portable.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 
-#if defined(__aarch64__)
-// Register budget: 24 accumulators + 3 panel vectors + 1 broadcast of 32 registers.
-inline constexpr int product_rows = 8;
-inline constexpr int attention_rows = 12;
-inline constexpr int product_vectors = 3;
-
-ATTNLIB_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) {
-  return bit_cast<vec<float>>(vfmaq_f32(bit_cast<float32x4_t>(c), bit_cast<float32x4_t>(a), bit_cast<float32x4_t>(b)));
-}
-ATTNLIB_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) {
-  return bit_cast<vec<double>>(vfmaq_f64(bit_cast<float64x2_t>(c), bit_cast<float64x2_t>(a), bit_cast<float64x2_t>(b)));
-}
-#else
 // Register budget: 8 accumulators + 2 panel vectors + 1 broadcast + 2 products of 16 registers: x86-64-v2 has no fused
 // multiply-add, so a product needs a register of its own.
 inline constexpr int product_rows = 4;
@@ -30,7 +13,6 @@ inline constexpr int product_vectors = 2;
 
 ATTNLIB_INLINE vec<float> fma(vec<float> a, vec<float> b, vec<float> c) { return a * b + c; }
 ATTNLIB_INLINE vec<double> fma(vec<double> a, vec<double> b, vec<double> c) { return a * b + c; }
-#endif
 
 // max(a, b) and min(a, b) are b where either is NaN, so max(limit, x) clamps x and lets a NaN in x through.
 ATTNLIB_INLINE vec<float> max(vec<float> a, vec<float> b) { return a > b ? a : b; }
@@ -56,13 +38,6 @@ ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
 }
 ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
   return _mm_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-#elif defined(__aarch64__)
-ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) {
-  return bit_cast<vec<float>>(vrndnq_f32(bit_cast<float32x4_t>(x)));
-}
-ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
-  return bit_cast<vec<double>>(vrndnq_f64(bit_cast<float64x2_t>(x)));
 }
 #else
 // Adding 1.5 * 2^(mantissa bits) pushes the fraction out of the register, rounding to nearest even; beyond that size

@@ -1,4 +1,6 @@
-// Dot products of four bytes in every lane, with exact sums of 32 bits: the same on every rung.
+// Dot products of four bytes in every lane, with exact sums of 32 bits: the same on every rung. `ATTNLIB_DOT_INT8` is
+// defined where one instruction does it. `code_shift` is what must be taken from codes of 0..255 for them to be bytes
+// on the left.
 #pragma once
 
 #include "kernels/simd/vector.hpp"
@@ -18,6 +20,8 @@ ATTNLIB_INLINE vec<float> to_float(i32v value) { return __builtin_convertvector(
 #if defined(__AVX512VNNI__)
 
 // Four unsigned bytes on the left, four signed ones on the right.
+#define ATTNLIB_DOT_INT8
+inline constexpr std::int32_t code_shift = 0;
 using QuadLeft = u32v;
 using QuadRight = u32v;
 ATTNLIB_INLINE QuadLeft unsigned_quads(u32v bytes) { return bytes; }
@@ -28,9 +32,23 @@ ATTNLIB_INLINE i32v dot_quads(i32v sum, QuadLeft left, QuadRight right) {
   return sum;
 }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+
+// Four signed bytes on both sides; those on the left are at most 127.
+#define ATTNLIB_DOT_INT8
+inline constexpr std::int32_t code_shift = 128;
+using QuadLeft = u32v;
+using QuadRight = u32v;
+ATTNLIB_INLINE QuadLeft unsigned_quads(u32v bytes) { return bytes; }
+ATTNLIB_INLINE QuadRight signed_quads(u32v bytes) { return bytes; }
+ATTNLIB_INLINE i32v dot_quads(i32v sum, QuadLeft left, QuadRight right) {
+  return bit_cast<i32v>(vdotq_s32(bit_cast<int32x4_t>(sum), bit_cast<int8x16_t>(left), bit_cast<int8x16_t>(right)));
+}
+
 #else
 
 // Without such an instruction the bytes are widened to 16 bits, even and odd ones apart, and multiplied by pairs.
+inline constexpr std::int32_t code_shift = 0;
 struct Words {
   i16v even, odd;
 };
@@ -52,6 +70,9 @@ ATTNLIB_INLINE i32v multiply_word_pairs(i16v a, i16v b) {
   return bit_cast<i32v>(_mm256_madd_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
 #elif defined(__SSE2__)
   return bit_cast<i32v>(_mm_madd_epi16(bit_cast<__m128i>(a), bit_cast<__m128i>(b)));
+#elif defined(__aarch64__)
+  const int16x8_t x = bit_cast<int16x8_t>(a), y = bit_cast<int16x8_t>(b);
+  return bit_cast<i32v>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 #else
   const i32v x = bit_cast<i32v>(a), y = bit_cast<i32v>(b);
   return ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);

@@ -290,7 +290,7 @@ ATTNLIB_INLINE vec<C> silu(vec<C> x) {
 template <class C>
 ATTNLIB_INLINE vec<C> relu(vec<C> x) {
   const mask_vec<C> negative = bit_cast<mask_vec<C>>(x) < mask_vec<C>{};
-  return negative & (x == x) ? zero<C>() : x;
+  return (negative & (x == x)) ? zero<C>() : x;
 }
 
 template <class C>

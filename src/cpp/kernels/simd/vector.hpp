@@ -114,6 +114,8 @@ ATTNLIB_INLINE void store_same(C* target, vec<C> value) {
 #include "kernels/simd/x86_avx512.hpp"
 #elif defined(__AVX2__)
 #include "kernels/simd/x86_avx2.hpp"
+#elif defined(__aarch64__)
+#include "kernels/simd/neon.hpp"
 #else
 #include "kernels/simd/generic.hpp"
 #endif
