@@ -49,7 +49,7 @@ class Model:
         folder = self.folder
         folder.mkdir(exist_ok=True)
         write_json(folder / "config.json", self.config)
-        pytest.importorskip("safetensors.numpy").save_file(self.tensors, folder / "model.safetensors")
+        save_file(self.tensors, folder / "model.safetensors")
         tokenizer().save(str(folder / "tokenizer.json"))
         if self.modules:
             entries = [
@@ -105,6 +105,10 @@ class Model:
             inner = inner * 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
             x = norm(x + dense(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
         return x
+
+
+def save_file(tensors: dict[str, Array], path: Path) -> None:
+    pytest.importorskip("safetensors.numpy").save_file(tensors, path)
 
 
 def write_json(path: Path, value: Any) -> None:
