@@ -13,9 +13,10 @@ execute_process(
   OUTPUT_VARIABLE system_include
   OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 
+set(version ${Python_VERSION_MAJOR}.${Python_VERSION_MINOR})
+set(folder ${CMAKE_BINARY_DIR}/python-headers)
+
 if(NOT EXISTS "${system_include}/Python.h")
-  set(version ${Python_VERSION_MAJOR}.${Python_VERSION_MINOR})
-  set(folder ${CMAKE_BINARY_DIR}/python-headers)
   set(fetched_include ${folder}/usr/include/python${version})
   find_program(apt_get apt-get)
   find_program(dpkg_deb dpkg-deb)
@@ -45,4 +46,14 @@ if(NOT EXISTS "${system_include}/Python.h")
         "`dnf install python3-devel` on Fedora.")
   endif()
   set(Python_INCLUDE_DIR ${fetched_include} CACHE PATH "Where Python.h is" FORCE)
+endif()
+
+# The same include of Debian's pyconfig.h, for a compiler that has a sysroot and so does not look below /usr/include.
+if(CMAKE_SYSROOT)
+  get_filename_component(all_includes ${system_include} DIRECTORY)
+  file(GLOB architecture_configs RELATIVE ${all_includes} ${all_includes}/*/python${version}/pyconfig.h)
+  foreach(config IN LISTS architecture_configs)
+    file(CONFIGURE OUTPUT ${folder}/architecture/${config} CONTENT "#include \"${all_includes}/${config}\"\n")
+    include_directories(SYSTEM ${folder}/architecture)
+  endforeach()
 endif()

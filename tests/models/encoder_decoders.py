@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 Array = NDArray[Any]
 
@@ -118,12 +117,15 @@ def tensors(family: str, seed: int = 0) -> dict[str, Array]:
     return drawn
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer() -> Any:
     """One token for each word, and </s> at the end."""
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: i for i, word in enumerate(WORDS)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     made.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    end = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made.post_processor = end
     # What training may leave must not be used.
     made.enable_truncation(4)
     made.enable_padding(length=9)
@@ -139,5 +141,5 @@ def write_folder(
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
     tokenizer().save(str(folder / "tokenizer.json"))
-    save_file(tensors(family), folder / "model.safetensors")
+    pytest.importorskip("safetensors.numpy").save_file(tensors(family), folder / "model.safetensors")
     return folder

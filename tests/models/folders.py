@@ -14,9 +14,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 Array = NDArray[Any]
 
@@ -108,14 +107,20 @@ class Model:
         return x
 
 
+def save_file(tensors: dict[str, Array], path: Path) -> None:
+    pytest.importorskip("safetensors.numpy").save_file(tensors, path)
+
+
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))
 
 
-def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+def tokenizer() -> Any:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: i for i, word in enumerate(WORDS)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     # As in real folders, where what is left here from training must not be used.
     made.enable_truncation(4)
     made.enable_padding(length=4)

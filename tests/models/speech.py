@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 Array = NDArray[Any]
 
@@ -93,12 +92,14 @@ def tensors(seed: int = 0) -> dict[str, Array]:
     return {name: (rng.standard_normal(shape) * 0.3).astype(np.float32) for name, shape in shapes.items()}
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer() -> Any:
     """One token for each byte, and the special ones."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizers = pytest.importorskip("tokenizers")
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
     made.add_special_tokens(SPECIAL)
     return made
 
@@ -110,7 +111,7 @@ def write_folder(folder: Path, generation: Mapping[str, Any] | None = None, **co
     rules = {"suppress_tokens": [1, 2], "begin_suppress_tokens": [3, END], **(generation or {})}
     (folder / "generation_config.json").write_text(json.dumps(rules))
     tokenizer().save(str(folder / "tokenizer.json"))
-    save_file(tensors(), folder / "model.safetensors")
+    pytest.importorskip("safetensors.numpy").save_file(tensors(), folder / "model.safetensors")
     return folder
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 import attnlib
 from attnlib import cli, models, nn
@@ -19,6 +18,7 @@ from attnlib.models.generation.options import GenerationOptions, StreamOptions
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
 
 from . import decoders
+from .decoders import save_file
 
 PROMPTS = [
     "a",

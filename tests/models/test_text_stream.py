@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given, strategies
+
+pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from attnlib.models import load

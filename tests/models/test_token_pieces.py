@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from attnlib.models.text.marian_tokenizer import MarianTokenizer
