@@ -48,6 +48,13 @@ attnlib.softmax(np.empty(5000, np.float32))
 LEFT_OUT: dict[str, dict[str, str]] = {
     "asan": {
         "tests/servers/test_trim.py::test_gives_scratch_back": "no scratch is kept that it could give back",
+        **{
+            f"tests/test_result_memory.py::{test}": "no result's memory is kept"
+            for test in (
+                "test_the_next_result_has_the_memory_of_the_one_before",
+                "test_no_more_than_64_mb_are_kept",
+            )
+        },
     },
     # In a child the parent's threads count as alive: one that begins there has a "used id", which is fatal.
     "tsan": {
@@ -59,6 +66,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
             for call in ("linear", "softmax", "gelu", "layer_norm")
         },
         "tests/test_runtime.py::test_multiprocessing_pool": "ThreadSanitizer knows no threads after fork",
+        "tests/test_result_memory.py::test_after_a_fork": "ThreadSanitizer knows no threads after fork",
+        "tests/test_result_memory.py::test_resident_memory_stays_flat": "its own memory grows with ours",
     },
     "valgrind": {},
 }
