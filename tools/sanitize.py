@@ -122,6 +122,8 @@ def sanitized_environment(preset: str, logs: Path) -> dict[str, str]:
         "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={logs}/undefined",
         # Tests fork while there are threads.
         "TSAN_OPTIONS": f"die_after_fork=0:log_path={logs}/thread:suppressions={suppressions}",
+        # The threads of tokenizers (Rust) order themselves in ways that ThreadSanitizer does not see.
+        "TOKENIZERS_PARALLELISM": "false",
         # Python's objects are blocks of their own, too: what we do with one that has gone is seen.
         "PYTHONMALLOC": "default" if preset == "tsan" else "malloc",
     }
