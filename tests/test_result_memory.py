@@ -113,7 +113,7 @@ def churn():
     while not stop.is_set():
         attnlib.softmax(x)
 
-threads = [threading.Thread(target=churn) for _ in range(2)]
+threads = [threading.Thread(target=churn, daemon=True) for _ in range(2)]  # a failure ends it at once
 for thread in threads:
     thread.start()
 for _ in range(20):
