@@ -96,10 +96,9 @@ def encoder_layers(
     --------
     >>> import numpy as np, attnlib as al
     >>> zeros = lambda *shape: al.pack_weight(np.zeros(shape, np.float32))
+    >>> products = (zeros(6, 2), None, zeros(2, 2), None, zeros(3, 2), None, zeros(2, 3), None)
     >>> norms = (None, None, 0.0, None, None, 0.0)
-    >>> layer = EncoderLayerParts(
-    ...     zeros(6, 2), None, zeros(2, 2), None, zeros(3, 2), None, zeros(2, 3), None, *norms, 1, "relu", False
-    ... )
+    >>> layer = EncoderLayerParts(*products, *norms, heads=1, activation="relu", norm_first=False)
     >>> encoder_layers(np.array([[1, 3]], np.float32), [layer], [0, 1])
     array([[-1.,  1.]], dtype=float32)
     """

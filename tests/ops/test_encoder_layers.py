@@ -59,7 +59,10 @@ def one_by_one(x: Array, layers: list[EncoderLayerParts], cu_seqlens: Array, cau
         x = al.linear(attended.reshape(x.shape), layer.out_proj, layer.out_bias, residual=x)
         x = x if layer.norm_first else norm1(x)
         inner = al.linear(
-            norm2(x) if layer.norm_first else x, layer.linear1, layer.linear1_bias, activation=layer.activation
+            norm2(x) if layer.norm_first else x,
+            layer.linear1,
+            layer.linear1_bias,
+            activation=layer.activation,
         )
         x = al.linear(inner, layer.linear2, layer.linear2_bias, residual=x)
         x = x if layer.norm_first else norm2(x)
