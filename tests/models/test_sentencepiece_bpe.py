@@ -13,6 +13,7 @@ from attnlib.models.files.config import Fields
 from attnlib.models.text.text_tokenizer import gguf_tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",
