@@ -6,8 +6,8 @@
     python tools/sanitize.py valgrind tests/ops/test_norms.py         # and these tests
 
 Configures and builds the CMake preset of that name, unless `--no-build`, and tests the copy of the package in
-build/NAME/package: the modules in attnlib/ stay what they are. First a program that is wrong is run: if it is
-not reported, that is a failure. The test files then run a few to a process; a report of that process or of
+build/NAME/package: the modules in attnlib/ stay what they are. First programs that are wrong are run: if one
+is not reported, that is a failure. The test files then run a few to a process; a report of that process or of
 one that it started counts, whether a test fails of it or not. Wants Linux, GCC and its libasan, libubsan and
 libtsan, or valgrind.
 """
@@ -28,21 +28,34 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PRELOADED = {"asan": ("libasan.so", "libubsan.so", "libstdc++.so"), "tsan": ("libtsan.so",), "valgrind": ()}
 MEMCHECK = ["valgrind", "--error-limit=no", "--track-origins=yes", "--num-callers=24"]
-# Reads past the end of an array; two threads of one call that write the same memory; an array never written.
+# Reads past the end of an array; a result that is kept for ever; two threads of one call that write the same
+# memory; an array never written.
 WRONG_PROGRAMS = {
-    "asan": """
+    "asan": (
+        """
 import numpy as np, attnlib
 attnlib.softmax(np.lib.stride_tricks.as_strided(np.ones(100, np.float32), (2, 100), (400, 4)))
 """,
-    "tsan": """
+        """
+import ctypes, numpy as np, attnlib
+result = attnlib.softmax(np.ones((1000, 1000), np.float32))
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(result))
+del result
+""",
+    ),
+    "tsan": (
+        """
 import numpy as np, attnlib
 x = np.lib.stride_tricks.as_strided(np.ones((1000, 1000), np.float32), (4, 1000, 1000), (0, 4000, 4))
 attnlib.softmax(x, out=x)
 """,
-    "valgrind": """
+    ),
+    "valgrind": (
+        """
 import numpy as np, attnlib
 attnlib.softmax(np.empty(5000, np.float32))
 """,
+    ),
 }
 # Tests that cannot pass under a sanitizer, and why.
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -166,18 +179,18 @@ def run_pytest(
 
 
 def run_suite(preset: str, tests: list[str], files_together: int) -> bool:
-    """Run the wrong program and the tests; return whether all passed and only the former was reported."""
+    """Run the wrong programs and the tests; return whether all passed and only the former were reported."""
     totals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as logs:
         environment = sanitized_environment(preset, Path(logs))
         stop = {"TSAN_OPTIONS": f"halt_on_error=1:{environment['TSAN_OPTIONS']}"}
         memcheck = [*MEMCHECK, f"--log-file={logs}/memcheck.%p"] if preset == "valgrind" else []
         python = [*memcheck, sys.executable]
-        wrong = [*python, "-c", WRONG_PROGRAMS[preset]]
-        subprocess.run(wrong, cwd=logs, env={**environment, **stop}, check=False)
-        if not take_reports(Path(logs)):
-            print(f"{preset}: a program that is wrong was not reported")
-            return False
+        for wrong in WRONG_PROGRAMS[preset]:
+            subprocess.run([*python, "-c", wrong], cwd=logs, env={**environment, **stop}, check=False)
+            if not take_reports(Path(logs)):
+                print(f"{preset}: a program that is wrong was not reported:{wrong}")
+                return False
         files = test_files(tests)
         for first in range(0, len(files), files_together):
             together = files[first : first + files_together]
