@@ -47,11 +47,11 @@ class LayerArguments {
             .norm1_bias = array(5),
             .norm2_weight = array(6),
             .norm2_bias = array(7),
-            .norm1_eps = parts_.attr("norm1_eps").cast<double>(),
-            .norm2_eps = parts_.attr("norm2_eps").cast<double>(),
-            .heads = parts_.attr("heads").cast<std::int64_t>(),
+            .norm1_eps = eps("norm1_eps"),
+            .norm2_eps = eps("norm2_eps"),
+            .heads = heads(),
             .activation = activation_from(context_.c_str(), parts_.attr("activation")),
-            .norm_first = parts_.attr("norm_first").cast<bool>()};
+            .norm_first = static_cast<bool>(py::bool_(parts_.attr("norm_first")))};
   }
 
  private:
@@ -65,6 +65,20 @@ class LayerArguments {
       throw py::type_error(context_ + ": " + name + " must be a PackedWeight, got " +
                            py::type::handle_of(object).attr("__name__").cast<std::string>());
     return object.cast<std::shared_ptr<PackedWeight>>();
+  }
+
+  double eps(const char* name) const {
+    const auto eps = float_from(parts_.attr(name), context_.c_str(), name);
+    if (!eps) throw py::type_error(context_ + ": " + name + " must be a number, got None");
+    return *eps;
+  }
+
+  std::int64_t heads() const {
+    const auto heads = integers_from(parts_.attr("heads"), context_.c_str(), "heads");
+    if (!heads || heads->shape.rank() != 0)
+      throw py::type_error(context_ + ": heads must be an integer, got " +
+                           py::repr(parts_.attr("heads")).cast<std::string>());
+    return heads->values[0];
   }
 
   std::string context_;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +56,7 @@ class EncoderLayerParts(NamedTuple):
 
 def encoder_layers(
     x: ArrayLike,
-    layers: Sequence[EncoderLayerParts],
+    layers: Iterable[EncoderLayerParts],
     cu_seqlens: ArrayLike,
     *,
     causal: bool = False,
@@ -72,7 +72,7 @@ def encoder_layers(
     ----------
     x : array_like, shape (T, E)
         N sequences, end to end.
-    layers : sequence of EncoderLayerParts
+    layers : iterable of EncoderLayerParts
         At least one.
     cu_seqlens : array_like of integers, shape (N + 1,)
         Sequence n is in rows ``cu_seqlens[n]`` to ``cu_seqlens[n + 1]``.
@@ -92,6 +92,11 @@ def encoder_layers(
     ValueError
         If the shapes do not fit, the offsets do not rise from 0 to T, or an option is unknown.
 
+    Notes
+    -----
+    `observe_attention` does not see into it; `nn.TransformerEncoder` takes its layers one by one where
+    somebody observes.
+
     Examples
     --------
     >>> import numpy as np, attnlib as al
@@ -102,4 +107,10 @@ def encoder_layers(
     >>> encoder_layers(np.array([[1, 3]], np.float32), [layer], [0, 1])
     array([[-1.,  1.]], dtype=float32)
     """
-    return _core.encoder_layers(x, layers, cu_seqlens, causal)
+    layers = tuple(layers)
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, EncoderLayerParts):
+            raise TypeError(
+                f"encoder_layers: layers[{index}] must be EncoderLayerParts, got {type(layer).__name__}"
+            )
+    return _core.encoder_layers(x, layers, cu_seqlens, bool(causal))

@@ -232,7 +232,8 @@ def _in_one_call(
 ) -> NDArray[Any] | None:
     """Run all layers in one native call, to the same bits, if tokens are few and the layers plain.
 
-    Everything else, errors included, is left to the layers' own calls.
+    Everything else is left to the layers' own calls, and so is what the native call refuses: they say in
+    their own words what is wrong.
     """
     if (
         not 2 <= x.ndim <= (3 if cu_seqlens is None else 2)
@@ -249,21 +250,25 @@ def _in_one_call(
         parts.append(part)
     if cu_seqlens is None:
         cu_seqlens = np.arange(0, x.size // x.shape[-1] + 1, x.shape[-2])
-    result = encoder_layers(x.reshape(-1, x.shape[-1]), parts, cu_seqlens, causal=causal).reshape(x.shape)
+    try:
+        result = encoder_layers(x.reshape(-1, x.shape[-1]), parts, cu_seqlens, causal=causal).reshape(x.shape)
+    except (TypeError, ValueError):
+        return None
     # Weights of a wider dtype widen what each layer makes one after the other, not all from the beginning.
     return result if result.dtype == x.dtype else None
 
 
-def _parts(layer: TransformerEncoderLayer, x: NDArray[Any]) -> EncoderLayerParts | None:
+def _parts(layer: Module, x: NDArray[Any]) -> EncoderLayerParts | None:
     """Collect what a layer consists of; None unless it is plain, and its arrays are of the dtype of `x`."""
+    if type(layer) is not TransformerEncoderLayer or type(layer.self_attn) is not MultiheadAttention:
+        return None
     attention, linear1, linear2 = layer.self_attn, layer.linear1, layer.linear2
     norm1, norm2, out_proj = layer.norm1, layer.norm2, attention.out_proj
     if (
-        type(layer) is not TransformerEncoderLayer
-        or type(attention) is not MultiheadAttention
-        or not (type(linear1) is type(linear2) is type(out_proj) is Linear)
+        not (type(linear1) is type(linear2) is type(out_proj) is Linear)
         or not (type(norm1) is type(norm2) is LayerNorm)
-        or attention.embed_dim != x.shape[-1]
+        or not (norm1.normalized_shape == norm2.normalized_shape == x.shape[-1:])
+        or not (attention.embed_dim == attention.num_heads * attention.head_dim == x.shape[-1])
         or attention.in_proj_weight is None
         or len(in_proj := attention.in_proj_weight.cut(1)) > 1
     ):
@@ -290,5 +295,5 @@ def _parts(layer: TransformerEncoderLayer, x: NDArray[Any]) -> EncoderLayerParts
         norm2_eps=norm2.eps,
         heads=attention.num_heads,
         activation=layer.activation,
-        norm_first=layer.norm_first,
+        norm_first=bool(layer.norm_first),
     )

@@ -71,8 +71,7 @@ def one_by_one(x: Array, layers: list[EncoderLayerParts], cu_seqlens: Array, cau
 
 @pytest.mark.parametrize(("dtype", "weights"), KINDS)
 @pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_bits(dtype: str, weights: str, norm_first: bool, threads: int, rng: np.random.Generator) -> None:
+def test_bits(dtype: str, weights: str, norm_first: bool, rng: np.random.Generator) -> None:
     drawing = Drawing(rng, dtype, weights)
     layers = [
         drawn_layer(drawing, norm_first=norm_first),
@@ -82,26 +81,30 @@ def test_bits(dtype: str, weights: str, norm_first: bool, threads: int, rng: np.
     for lengths, causal in (([1], False), ([17], True), ([3, 0, 9, 1], False), ([30, 2], True), ([], False)):
         cu_seqlens = np.cumsum([0, *lengths])
         x = drawing.array(sum(lengths), WIDTH)
-        with al.num_threads(threads):
-            found = encoder_layers(x, layers, cu_seqlens, causal=causal)
+        found = encoder_layers(x, layers, cu_seqlens, causal=causal)
         expected = one_by_one(x, layers, cu_seqlens, causal)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
 
 
-def test_threads_stay_together(rng: np.random.Generator) -> None:
-    drawing = Drawing(rng, "float32", "float32")
-    wide = EncoderLayerParts(
-        drawing.weight(1152, 384), None, drawing.weight(384, 384), None, drawing.weight(1536, 384), None,
-        drawing.weight(384, 1536), None, None, None, 1e-5, None, None, 1e-5, 12, "gelu", False,
-    )  # fmt: skip
-    x, cu_seqlens = drawing.array(16, 384), np.array([0, 16])
-    with al.num_threads(1):
-        alone = encoder_layers(x, [wide] * 3, cu_seqlens)
-    with al.num_threads(2):
-        together = encoder_layers(x, [wide] * 3, cu_seqlens)
-        assert al.last_dispatch().threads == 2
-    np.testing.assert_array_equal(alone, together)
+@pytest.mark.parametrize(("dtype", "weights"), KINDS)
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_stay_together(
+    dtype: str, weights: str, norm_first: bool, threads: int, rng: np.random.Generator
+) -> None:
+    """Long enough to be worth threads; the last panels are partial, and some threads have no head."""
+    drawing = Drawing(rng, dtype, weights)
+    layers = [
+        drawn_layer(drawing, norm_first=norm_first),
+        drawn_layer(drawing, norm_first=norm_first, heads=1),
+    ]
+    cu_seqlens = np.array([0, 400, 400, 1331])
+    x = drawing.array(1331, WIDTH)
+    with al.num_threads(threads):
+        found = encoder_layers(x, layers, cu_seqlens, causal=True)
+        assert al.last_dispatch().threads > 1
+    np.testing.assert_array_equal(found, one_by_one(x, layers, cu_seqlens, causal=True))
 
 
 def test_any_layout_is_read(rng: np.random.Generator) -> None:
@@ -130,6 +133,16 @@ def test_refusals(rng: np.random.Generator) -> None:
     ):
         with pytest.raises(ValueError, match=text):
             encoder_layers(x, [layer, layer._replace(**changes)], offsets)
+    for changes, text in (
+        ({"heads": 3.0}, r"layers\[1\]: heads"),
+        ({"heads": None}, r"layers\[1\]: heads must be an integer, got None"),
+        ({"norm1_eps": None}, r"layers\[1\]: norm1_eps must be a number, got None"),
+        ({"norm2_eps": "small"}, r"layers\[1\]: norm2_eps"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            encoder_layers(x, [layer, layer._replace(**changes)], offsets)
+    with pytest.raises(TypeError, match=r"layers\[0\] must be EncoderLayerParts, got PackedWeight"):
+        encoder_layers(x, layer, offsets)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="layers must not be empty"):
         encoder_layers(x, [], offsets)
     with pytest.raises(ValueError, match=r"x must be \(T, E\), got shape \(24,\)"):
@@ -190,3 +203,27 @@ def test_encoder_leaves_the_rest_to_its_layers(rng: np.random.Generator) -> None
     # Wide weights and narrow arrays: each layer widens what the one before has made.
     mixed = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, rng=rng), 2)
     assert mixed(x.astype(np.float16)).dtype == np.float32
+    wide = nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, bias=False, rng=rng)
+    wide.linear1.to("float64")
+    wide.linear2.to("float64")
+    assert wide(x).dtype == np.float64
+
+
+def test_layers_of_other_kinds(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubling(nn.Module):
+        def __call__(self, x: Array, **options: Any) -> Array:
+            return np.asarray(x) * 2
+
+    x = rng.standard_normal((2, 3, WIDTH)).astype(np.float32)
+    np.testing.assert_array_equal(nn.TransformerEncoder(Doubling(), 2)(x), 4 * x)  # type: ignore[arg-type]
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, rng=rng)
+    layer.norm1 = nn.LayerNorm((3, WIDTH), elementwise_affine=False)
+    found = layer(x)
+    monkeypatch.setattr(encoder_module, "_FEW_TOKENS", 0)
+    np.testing.assert_array_equal(found, layer(x))
+    monkeypatch.undo()
+    layer.norm1 = nn.LayerNorm(5)
+    with pytest.raises(ValueError, match="LayerNorm: x has shape"):
+        layer(x)
+    layer.norm1, layer.self_attn = nn.LayerNorm(WIDTH), Doubling()  # type: ignore[assignment]
+    assert layer(x).shape == x.shape

@@ -31,7 +31,7 @@ def check(outs: list[np.ndarray], lses: list[np.ndarray]) -> tuple[np.ndarray, n
 
 
 @by_dtype
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 65])
 def test_values(parts: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     for shape in ((2, 3, 5, 17), (5, 16), (1, 1, 1, 1), (3, 40, 33)):
         outs = [normal(rng, shape, dtype) for _ in range(parts)]

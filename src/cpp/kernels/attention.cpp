@@ -127,6 +127,7 @@ class PartWeights {
       sum_ += weight;
     }
   }
+  // Beyond the parts that are kept, which are seldom more, computed anew for each row that asks.
   vec<C> operator[](std::int64_t part) const {
     return part < most_kept ? kept_[part] : exp_of_difference<C>(lse(part), reference_);
   }

@@ -151,7 +151,7 @@ void run(const char* operation, const SoftmaxKernel& kernel, const TensorView& x
   if (axis < 0) axis += x.rank();
   const Shape mask_strides =
       mask == nullptr ? x.strides : broadcast_strides(mask->shape, mask->strides, x.shape, operation);
-  const Call call = {
+  Call call = {
       .kernel = kernel,
       .x = x,
       .out = out,
@@ -161,7 +161,7 @@ void run(const char* operation, const SoftmaxKernel& kernel, const TensorView& x
       .x_step = x.shape[axis] == 1 ? 1 : x.strides[axis],
       .out_step = x.shape[axis] == 1 ? 1 : out.strides[axis],
       .mask_step = mask == nullptr ? 1 : mask_strides[axis],
-      .streamed = worth_streaming(out, axis, {&x}),
+      .streamed = false,
   };
   const RowWalk<3> walk(moved_last(x.shape, axis),
                         {moved_last(x.strides, axis), moved_last(out.strides, axis), moved_last(mask_strides, axis)},
@@ -179,6 +179,7 @@ void run(const char* operation, const SoftmaxKernel& kernel, const TensorView& x
     });
     return;
   }
+  call.streamed = call.in_place() && worth_streaming(out, axis, {&x});
   const std::int64_t block = rows_per_task(rows, call.n, threads);
   parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
     const Scratch scratch(call.scratch_bytes(row_scratch(call.n)));

@@ -5,6 +5,7 @@
 // of their own. A phase is then over before who slept has come.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 
 #if defined(__x86_64__)
@@ -34,7 +35,8 @@ class PhaseBarrier {
       const int phase = barrier_.phase_.load(std::memory_order_relaxed);  // cannot change before this one has arrived
       if (barrier_.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members_) {
         barrier_.arrived_.store(0, std::memory_order_relaxed);
-        barrier_.phase_.store(phase + 1, std::memory_order_release);
+        // Sequentially consistent: notify_all looks for sleepers, and must not look before the phase is seen.
+        barrier_.phase_.store(phase + 1, std::memory_order_seq_cst);
         barrier_.phase_.notify_all();
         return;
       }
@@ -46,7 +48,7 @@ class PhaseBarrier {
         pause_briefly();
       }
       // Late ones have perhaps no CPU: spinning would keep them from this one.
-      patience_ = patience_ > least_patience ? patience_ / 2 : least_patience;
+      patience_ = std::max(patience_ / 2, least_patience);
       barrier_.phase_.wait(phase, std::memory_order_acquire);
     }
 
@@ -61,7 +63,9 @@ class PhaseBarrier {
   };
 
  private:
-  std::atomic<int> arrived_{0}, phase_{0};
+  // On lines of their own: those who wait read the one while others write the other.
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> phase_{0};
 };
 
 }  // namespace attnlib
