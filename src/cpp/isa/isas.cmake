@@ -10,8 +10,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(ATTNLIB_FLAGS_avx512_vnni_bf16 -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mprefer-vector-width=512)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
   set(ATTNLIB_RUNGS baseline neon_dotprod)
-  set(ATTNLIB_FLAGS_baseline -march=armv8-a)
-  set(ATTNLIB_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
+  # Scheduled before registers are allotted, GCC's loops load so far ahead that accumulators are spilled.
+  set(in_order $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+  set(ATTNLIB_FLAGS_baseline -march=armv8-a ${in_order})
+  set(ATTNLIB_FLAGS_neon_dotprod -march=armv8.2-a+dotprod ${in_order})
 else()
   # The compiler lowers the generic vectors to what there is.
   set(ATTNLIB_RUNGS baseline)
