@@ -14,6 +14,7 @@
 #include "attnlib/cached_self_attention.hpp"
 #include "attnlib/ceiling.hpp"
 #include "attnlib/dtype.hpp"
+#include "attnlib/encoder_layers.hpp"
 #include "attnlib/gated_feed_forward.hpp"
 #include "attnlib/lstm_steps.hpp"
 #include "attnlib/matmul.hpp"
