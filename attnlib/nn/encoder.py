@@ -22,7 +22,8 @@ from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_pl
 
 __all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
 
-# So few tokens go through all layers in one native call. Beyond them it gains nothing.
+# So few tokens go through all layers in one native call. The gain was measured with 16 tokens; the more there
+# are, the smaller a part of their time are Python and the waking of threads. 64 was chosen, not measured.
 _FEW_TOKENS = 64
 
 
