@@ -43,7 +43,7 @@ struct SoftmaxPart {
   const bool* mask;  // a flag for each element, or nullptr
   void* scratch;     // n elements of the compute type, for float16 and bfloat16, and where out is streamed
   std::int64_t n;
-  bool streamed = false;
+  bool streamed;
 };
 
 // The passes over a part of a row, for rows that are split over threads; numbers of the compute type as double.

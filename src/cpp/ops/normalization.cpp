@@ -64,7 +64,8 @@ void normalize(const char* operation, const NormKernel& kernel, const TensorView
                           .bias = bias == nullptr ? nullptr : bias->at(begin),
                           .out = out.at(offsets[2] + row * steps[2] + begin),
                           .scratch = scratch.as<std::byte>() + begin * compute_size,
-                          .n = std::min(row_part, n - begin)};
+                          .n = std::min(row_part, n - begin),
+                          .streamed = false};
         };
         if (x.dtype == DType::float64)
           normalize_divided<double>(kernel.passes, part, n, x.dtype, eps, threads);

@@ -100,7 +100,8 @@ struct Call {
                          .out = out.at(offsets[1] + begin),
                          .mask = flags == nullptr ? nullptr : flags + begin,
                          .scratch = static_cast<float*>(scratch) + begin,
-                         .n = std::min(row_part, n - begin)};
+                         .n = std::min(row_part, n - begin),
+                         .streamed = false};
     };
     const std::int64_t parts = (n + row_part - 1) / row_part;
     std::vector<double> results(static_cast<std::size_t>(parts));
