@@ -92,9 +92,8 @@ ATTNLIB_INLINE void finish_row(const NormPart& part, compute_type<T> centre, com
 }
 
 template <class T, bool residual>
-ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute_type<T> scale) {
-  part.streamed ? finish_row<T, residual, true>(part, centre, scale)
-                : finish_row<T, residual, false>(part, centre, scale);
+ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute_type<T> scale, bool streamed) {
+  streamed ? finish_row<T, residual, true>(part, centre, scale) : finish_row<T, residual, false>(part, centre, scale);
 }
 
 template <class T, bool centred, bool residual>
@@ -114,15 +113,14 @@ static void run_rows(const NormRows& rows) noexcept {
                   .bias = rows.bias,
                   .out = static_cast<T*>(rows.out) + row * rows.out_stride,
                   .scratch = static_cast<C*>(rows.scratch) + i * rows.n,
-                  .n = rows.n,
-                  .streamed = rows.streamed};
+                  .n = rows.n};
       centres[i] = centred ? sum<T, residual>(parts[i]) / n : C{0};
     }
     for (int i = 0; i < count; ++i) {
       const C variance = squares<T, residual, !centred>(parts[i], centres[i]) / n;
       scales[i] = C{1} / square_root(variance + static_cast<C>(rows.eps));
     }
-    for (int i = 0; i < count; ++i) finish<T, residual>(parts[i], centres[i], scales[i]);
+    for (int i = 0; i < count; ++i) finish<T, residual>(parts[i], centres[i], scales[i], rows.streamed);
   }
   if (rows.streamed) end_streaming();
 }
@@ -145,7 +143,7 @@ static double part_squares(const NormPart& part, double centre) noexcept {
 template <class T>
 static void part_finish(const NormPart& part, double centre, double scale) noexcept {
   const auto shift = static_cast<compute_type<T>>(centre), factor = static_cast<compute_type<T>>(scale);
-  part.residual == nullptr ? finish<T, false>(part, shift, factor) : finish<T, true>(part, shift, factor);
+  part.residual == nullptr ? finish<T, false>(part, shift, factor, false) : finish<T, true>(part, shift, factor, false);
 }
 
 template <class T, bool centred>

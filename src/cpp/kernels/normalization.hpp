@@ -46,7 +46,6 @@ struct NormPart {
   void* out;
   void* scratch;  // n elements of the compute type, for float16, bfloat16 and residuals
   std::int64_t n;
-  bool streamed;
 };
 
 // The passes over a part of a row, for rows that are split over threads; numbers of the compute type as double.

@@ -64,8 +64,7 @@ void normalize(const char* operation, const NormKernel& kernel, const TensorView
                           .bias = bias == nullptr ? nullptr : bias->at(begin),
                           .out = out.at(offsets[2] + row * steps[2] + begin),
                           .scratch = scratch.as<std::byte>() + begin * compute_size,
-                          .n = std::min(row_part, n - begin),
-                          .streamed = false};
+                          .n = std::min(row_part, n - begin)};
         };
         if (x.dtype == DType::float64)
           normalize_divided<double>(kernel.passes, part, n, x.dtype, eps, threads);
