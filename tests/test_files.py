@@ -1,13 +1,17 @@
-"""What commands write: whole files or none, and nothing but files."""
+"""What is written: whole files or none, and nothing but files."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from attnlib.commands.files import whole_or_nothing
+import attnlib as al
+from attnlib import nn
+from attnlib.nn.npz_file import write_npz
+from attnlib.whole_file import whole_or_nothing
 
 
 def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -25,6 +29,20 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with whole_or_nothing(path, "w") as file:
         file.write("new")
     assert [(other.name, other.read_text()) for other in tmp_path.iterdir()] == [("page.html", "new")]
+
+
+def test_arrays_that_cannot_be_written_leave_the_old_file(tmp_path: Path) -> None:
+    """Those before them in the file are written already."""
+    cache = nn.KVCache(1, 1, 1, 4)
+    cache.save(tmp_path / "cache.npz")
+    al.save_packed(tmp_path / "weights.packed", {"bias": np.ones(3, np.float32)})
+    old = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    wrong = np.array([None])
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_npz(tmp_path / "cache.npz", {"format": np.array("attnlib"), "key.0": wrong})
+    with pytest.raises(TypeError, match="'wrong' must be a PackedWeight"):
+        al.save_packed(tmp_path / "weights.packed", {"bias": np.ones(3, np.float32), "wrong": wrong})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
 def test_a_link_stays_one(tmp_path: Path) -> None:

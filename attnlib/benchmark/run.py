@@ -15,6 +15,7 @@ from attnlib.benchmark.options import Options
 from attnlib.benchmark.progress import Progress
 from attnlib.benchmark.report import Report
 from attnlib.benchmark.workloads import chosen
+from attnlib.whole_file import whole_or_nothing
 
 __all__ = ["main"]
 
@@ -69,9 +70,10 @@ def _load_engines(options: Options, progress: Progress) -> dict[str, Engine]:
 
 def _write(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(report.json(), encoding="utf-8")
-    (folder / "results.md").write_text(report.markdown(), encoding="utf-8")
     written = ["results.json", "results.md"]
+    for name, text in zip(written, (report.json(), report.markdown()), strict=True):
+        with whole_or_nothing(folder / name, "w") as file:
+            file.write(text)
     try:
         written += plots.write(report, folder)
     except ImportError as error:

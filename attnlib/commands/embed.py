@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.commands.arguments import add_threads, positive, use_threads
-from attnlib.commands.files import decoded_lines, whole_or_nothing
+from attnlib.commands.files import decoded_lines
+from attnlib.whole_file import whole_or_nothing
 
 if TYPE_CHECKING:
     from attnlib.models import SentenceEncoder

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from attnlib.commands.arguments import use_threads
-from attnlib.commands.files import whole_or_nothing
 from attnlib.commands.text_arguments import add_model
 
 __all__ = ["add_arguments", "run"]
@@ -61,6 +60,5 @@ def run(options: argparse.Namespace) -> None:
     maps = viz.attention_weights(model, text, layers=options.layers)
     short = text if len(text) <= _TITLE else text[: _TITLE - 1] + "…"
     view = viz.head_view(maps, title=f"{name}: {short}")
-    with whole_or_nothing(output, "w") as file:
-        file.write(view.html)
+    view.save(output)
     print(output)

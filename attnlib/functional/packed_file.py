@@ -13,7 +13,6 @@ import json
 import math
 import mmap
 import os
-import secrets
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib._core import PackedWeight
+from attnlib.whole_file import whole_or_nothing
 
 __all__ = ["load_packed", "save_packed"]
 
@@ -53,8 +53,8 @@ def save_packed(path: str | os.PathLike[str], weights: Mapping[str, PackedWeight
 
     Raises
     ------
-    TypeError
-        For a value that is neither.
+    TypeError, ValueError
+        For a value that is neither; if there is something at `path` that is no file.
 
     Examples
     --------
@@ -88,18 +88,12 @@ def save_packed(path: str | os.PathLike[str], weights: Mapping[str, PackedWeight
     # Offsets count from the beginning of the data, so that they do not move with the header's length.
     header = json.dumps({"entries": entries}).encode()
     header += b" " * (-(_START.size + len(header)) % _ALIGNMENT)
-    place = Path(path)
-    unfinished = place.with_name(f"{place.name}.{secrets.token_hex(4)}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(_START.pack(_MAGIC, 1, len(header)))
-            file.write(header)
-            for panels in data:
-                file.write(panels.data)
-                file.write(bytes(-panels.size % _ALIGNMENT))
-        unfinished.replace(place)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_or_nothing(Path(path), "wb") as file:
+        file.write(_START.pack(_MAGIC, 1, len(header)))
+        file.write(header)
+        for panels in data:
+            file.write(panels.data)
+            file.write(bytes(-panels.size % _ALIGNMENT))
 
 
 def load_packed(

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib.whole_file import whole_or_nothing
+
 __all__ = ["read_npz", "write_npz"]
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of NumPy's own dtypes, uncompressed, to exactly this path."""
-    with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+    """Write arrays of NumPy's own dtypes, uncompressed, to exactly this path, whole or not at all."""
+    with whole_or_nothing(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array, order="C"), (1, 0), allow_pickle=False)

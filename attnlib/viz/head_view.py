@@ -21,6 +21,7 @@ import numpy as np
 
 from attnlib.viz.attention_maps import AttentionMaps
 from attnlib.viz.token_labels import token_label
+from attnlib.whole_file import whole_or_nothing
 
 __all__ = ["HeadView", "head_view"]
 
@@ -45,8 +46,9 @@ class HeadView:
         self._rows = rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file, in UTF-8."""
-        Path(path).write_text(self.html, encoding="utf-8")
+        """Write the page to a file, in UTF-8, whole or not at all."""
+        with whole_or_nothing(Path(path), "w") as file:
+            file.write(self.html)
 
     def _repr_html_(self) -> str:
         # A frame of its own: nothing of one view reaches another one, or the notebook around it.
