@@ -56,11 +56,13 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
 }
 
 template <class T, class C = compute_type<T>>
-void add_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
+void add_block(const AttentionTask& task, Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
                const Workspace<C>& workspace) {
   using A = TileArithmetic<T>;
-  vec<C> correction[tile_vectors];
-  exponentiate<A>(workspace.scores, range, tile, correction);
+  vec<C> corrections[tile_vectors];
+  exponentiate<A>(workspace.scores, range, tile, corrections);
+  const vec<C>* correction = tile.has_accumulated ? corrections : nullptr;
+  tile.has_accumulated = true;
   const int first = range.first / A::together, last = (range.last + A::together - 1) / A::together;
   const auto* values = block.values + first * block.value_stride;
   // The weights lie where the scores of the range lay, pairs of them at half the distance from the block's begin.

@@ -33,7 +33,8 @@ void score_keys(const typename A::Element* keys, std::int64_t key_stride, const 
             A::scales_queries ? sum[key][v] : sum[key][v] * broadcast<C>(scale));
 }
 
-// accumulated[d][row] = accumulated[d][row] * correction[row] + sum_key values[key][d] weights[key][row] for Columns d.
+// accumulated[d][row] = accumulated[d][row] * correction[row] + sum_key values[key][d] weights[key][row] for Columns d;
+// without the first term if `correction` is null: nothing has been written there yet.
 // The block is summed on its own first: with S keys the rounding errors then grow like sqrt(key_block + S / key_block).
 template <class A, int Columns, class C = typename A::C>
 void add_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps, const C* weights,
@@ -56,7 +57,7 @@ void add_values(const typename A::Element* values, std::int64_t value_stride, st
   for (int d = 0; d < Columns; ++d) {
     for (int v = 0; v < tile_vectors; ++v) {
       C* place = accumulated + d * tile_rows<C> + v * lanes<C>;
-      store(place, fma(load(place), correction[v], sum[d][v]));
+      store(place, correction == nullptr ? sum[d][v] : fma(load(place), correction[v], sum[d][v]));
     }
   }
 }
@@ -119,7 +120,7 @@ void multiply_seen_values(const typename A::Element* values, std::int64_t value_
         sum = A::multiply_add(A::where_weighted(element, weight), weight, sum);
       }
       C* place = accumulated + d * tile_rows<C> + v * lanes<C>;
-      store(place, fma(load(place), correction[v], sum));
+      store(place, correction == nullptr ? sum : fma(load(place), correction[v], sum));
     }
   }
 }

@@ -70,15 +70,22 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
   }
 
   mask_vec<C> low[tile_vectors], high[tile_vectors];
-  vec<C> slope[tile_vectors], position[tile_vectors];
-  for (int row = 0; row < tile_rows<C>; ++row) {
+  for (int v = 0; v < tile_vectors; ++v) {
+    low[v] = broadcast_integer<C>(Integer{0});
+    high[v] = broadcast_integer<C>(static_cast<Integer>(count));
+  }
+  const bool at_edge = first < tile.all_see_from || first + count > tile.all_see_to || tile.rows < tile_rows<C>;
+  for (int row = 0; at_edge && row < tile_rows<C>; ++row) {
     const auto clamped = [&](std::int64_t key) {
       const std::int64_t relative = key - first;
       return static_cast<Integer>(relative < 0 ? 0 : relative > count ? count : relative);
     };
-    low[row / lanes<C>][row % lanes<C>] = clamped(tile.low[row]);
-    high[row / lanes<C>][row % lanes<C>] = clamped(tile.high[row]);
-    if (task.slopes == nullptr) continue;
+    const SeenKeys seen = row < tile.rows ? seen_keys(task, tile.query_of[row]) : SeenKeys{0, 0};
+    low[row / lanes<C>][row % lanes<C>] = clamped(seen.low);
+    high[row / lanes<C>][row % lanes<C>] = clamped(seen.high);
+  }
+  vec<C> slope[tile_vectors], position[tile_vectors];
+  for (int row = 0; task.slopes != nullptr && row < tile_rows<C>; ++row) {
     slope[row / lanes<C>][row % lanes<C>] =
         static_cast<const C*>(task.slopes)[tile.head_of[row]] * static_cast<C>(log2_e);
     position[row / lanes<C>][row % lanes<C>] = static_cast<C>(task.query_offset + tile.query_of[row] - first);
@@ -128,9 +135,9 @@ void exponentiate(C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>*
     if constexpr (A::together == 1) {
 #pragma GCC unroll 4
       for (key = range.first; key < range.last; ++key) {
-        const vec<C> weight = exp2_nonpositive(load(column + key * tile_rows<C>) - reference);
+        const vec<C> weight = exp2_nonpositive(add_on_multipliers<C>(load(column + key * tile_rows<C>), -reference));
         store(column + key * tile_rows<C>, weight);
-        sum = sum + weight;
+        sum = add_on_multipliers<C>(weight, sum);
       }
     } else {
       // Keys outside the range that share a pair with one inside weigh nothing.
@@ -138,10 +145,11 @@ void exponentiate(C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>*
       if (range.last % 2 != 0) store(column + range.last * tile_rows<C>, nothing);
 #pragma GCC unroll 2
       for (key = range.first / 2 * 2; key < range.last; key += 2) {
-        const vec<C> first = exp2_nonpositive(load(column + key * tile_rows<C>) - reference);
-        const vec<C> second = exp2_nonpositive(load(column + (key + 1) * tile_rows<C>) - reference);
-        sum = sum + first;
-        sum = sum + second;
+        const vec<C> first = exp2_nonpositive(add_on_multipliers<C>(load(column + key * tile_rows<C>), -reference));
+        const vec<C> second =
+            exp2_nonpositive(add_on_multipliers<C>(load(column + (key + 1) * tile_rows<C>), -reference));
+        sum = add_on_multipliers<C>(first, sum);
+        sum = add_on_multipliers<C>(second, sum);
         const auto pair = A::narrow(first, second);
         A::store_rows(column + key / 2 * tile_rows<C>, pair);
         used = A::add_pair(pair, used);

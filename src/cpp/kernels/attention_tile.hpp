@@ -14,13 +14,13 @@ struct Tile {
   int rows;                                                    // 1..tile_rows
   std::int64_t lowest, highest;                                // keys outside [lowest, highest) are seen by no row
   std::int64_t all_see_from, all_see_to;                       // keys inside are seen by every row, mask and bias aside
-  std::int64_t low[tile_rows<C>], high[tile_rows<C>];          // row sees keys of [low, high)
   std::int64_t query_of[tile_rows<C>], head_of[tile_rows<C>];  // the row's query, and its head within the group
   C* query;                                                    // [head_size][tile_rows], scaled
-  C* accumulated;                                              // [value_size][tile_rows]
-  C* maximum;                                                  // [tile_rows], log2 units
-  C* sum;                                                      // [tile_rows]; in the end what weights are multiplied by
-  C* used;                                                     // [tile_rows]; in the end what out is multiplied by
+  C* accumulated;                                              // [value_size][tile_rows], from the first block on
+  bool has_accumulated;
+  C* maximum;  // [tile_rows], log2 units
+  C* sum;      // [tile_rows]; in the end what weights are multiplied by
+  C* used;     // [tile_rows]; in the end what out is multiplied by
 };
 
 // Keys of a block, from the first to the last that some row of the tile sees, counted from the block's begin.
@@ -84,6 +84,20 @@ ATTNLIB_INLINE std::int64_t row_offset(const Tile<C>& tile, int row, std::int64_
   return tile.query_of[row] * query_stride + tile.head_of[row] * head_stride;
 }
 
+// What the rows of a tile see, from its first query to its last. Both ends move up with the query, so the outermost
+// queries that see any key tell.
+template <class C>
+void see_keys(const AttentionTask& task, std::int64_t first_query, std::int64_t last_query, Tile<C>& tile) {
+  SeenKeys first = seen_keys(task, first_query), last = seen_keys(task, last_query);
+  const bool all_see_some = first.low < first.high && last.low < last.high;
+  tile.all_see_from = all_see_some ? last.low : 0;
+  tile.all_see_to = all_see_some ? first.high : 0;
+  while (first.low >= first.high && first_query < last_query) first = seen_keys(task, ++first_query);
+  while (last.low >= last.high && first_query < last_query) last = seen_keys(task, --last_query);
+  tile.lowest = first.low < first.high ? first.low : task.keys;
+  tile.highest = last.high;
+}
+
 template <class T, class C = compute_type<T>>
 void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
   C* memory = workspace.tiles + index * tile_elements<T>(task.head_size, task.value_size);
@@ -95,26 +109,12 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
   const std::int64_t left = task.rows - static_cast<std::int64_t>(index) * tile_rows<C>;
   tile.rows = static_cast<int>(left < tile_rows<C> ? left : static_cast<std::int64_t>(tile_rows<C>));
 
-  tile.lowest = task.keys;
-  tile.highest = 0;
-  tile.all_see_from = 0;
-  tile.all_see_to = task.keys;
   const std::int64_t first_row = task.first_row + index * tile_rows<C>;
   std::int64_t query = first_row / task.heads, head = first_row % task.heads;
+  see_keys(task, query, (first_row + tile.rows - 1) / task.heads, tile);
   for (int row = 0; row < tile_rows<C>; ++row) {
-    tile.low[row] = tile.high[row] = 0;
     tile.query_of[row] = query;
     tile.head_of[row] = head;
-    if (row >= tile.rows) continue;
-    const auto [low, high] = seen_keys(task, query);
-    tile.low[row] = low;
-    tile.high[row] = high;
-    if (low < high) {
-      tile.lowest = low < tile.lowest ? low : tile.lowest;
-      tile.highest = high > tile.highest ? high : tile.highest;
-    }
-    tile.all_see_from = low > tile.all_see_from ? low : tile.all_see_from;
-    tile.all_see_to = high < tile.all_see_to ? high : tile.all_see_to;
     if (++head == task.heads) {
       head = 0;
       ++query;
@@ -130,7 +130,7 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
       },
       [&](const T* row, std::int64_t step, int)
           __attribute__((always_inline)) { return TileArithmetic<T>::load_query(row, step, task.head_size, scale); });
-  for (std::int64_t i = 0; i < task.value_size * tile_rows<C>; i += lanes<C>) store(tile.accumulated + i, zero<C>());
+  tile.has_accumulated = false;
   for (int i = 0; i < tile_rows<C>; i += lanes<C>) {
     store(tile.maximum + i, broadcast<C>(-static_cast<C>(__builtin_inf())));
     store(tile.sum + i, zero<C>());
@@ -141,6 +141,8 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
 // out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by.
 template <class T, class C = compute_type<T>>
 void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
+  if (!tile.has_accumulated)
+    for (std::int64_t i = 0; i < task.value_size * tile_rows<C>; i += lanes<C>) store(tile.accumulated + i, zero<C>());
   for (int first = 0; first < tile.rows; first += lanes<C>) {
     const RowsEnd<C> end = end_rows<C>(task, tile.head_of + first, tile.rows - first, load(tile.maximum + first),
                                        load(tile.sum + first), load(tile.used + first));

@@ -21,6 +21,9 @@ ATTNLIB_INLINE vec<C> shuffle_pair(vec<C> a, vec<C> b, mask_vec<C> index) {
 // block, two shuffles for each pair of rows.
 template <class C>
 ATTNLIB_INLINE void transpose(vec<C> (&rows)[lanes<C>]) {
+#if defined(ATTNLIB_TRANSPOSE_FLOATS)
+  if constexpr (sizeof(C) == 4) return transpose_floats(rows);
+#endif
   constexpr int width = lanes<C>;
 #pragma GCC unroll 8
   for (int distance = 1; distance < width; distance *= 2) {

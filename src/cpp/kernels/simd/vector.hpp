@@ -262,6 +262,16 @@ ATTNLIB_INLINE u32v narrow_weight_pairs(vec<float> first, vec<float> second) {
 }
 #endif
 
+// a + b, by a multiply-add where that relieves the adders.
+template <class C>
+ATTNLIB_INLINE vec<C> add_on_multipliers(vec<C> a, vec<C> b) {
+#if defined(ATTNLIB_BUSY_ADDERS)
+  return fma(a, broadcast<C>(C{1}), b);
+#else
+  return a + b;
+#endif
+}
+
 ATTNLIB_INLINE vec<float> first_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs << 16); }
 ATTNLIB_INLINE vec<float> second_of_pairs(u32v pairs) { return bit_cast<vec<float>>(pairs & 0xffff0000u); }
 

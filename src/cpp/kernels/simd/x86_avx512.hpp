@@ -39,6 +39,40 @@ ATTNLIB_INLINE vec<double> scale_by_power(vec<double> mantissa, vec<double> expo
   return _mm512_scalef_pd(mantissa, exponent);
 }
 
+// On Zen 4 scalef and reduce keep the units that also add busy for two cycles each.
+#define ATTNLIB_BUSY_ADDERS 1
+
+// By the shuffles within 128 bits as far as they go, which are faster than those of two whole registers: columns of
+// four rows first, then blocks of 4 x 4 change places.
+#define ATTNLIB_TRANSPOSE_FLOATS 1
+ATTNLIB_INLINE void transpose_floats(vec<float> (&rows)[16]) {
+  __m512 columns[16];  // [j * 4 + group]: of the rows of a group, columns j, j + 4, j + 8 and j + 12
+#pragma GCC unroll 4
+  for (int group = 0; group < 4; ++group) {
+    const vec<float>* row = rows + 4 * group;
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(row[0], row[1]));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(row[0], row[1]));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(row[2], row[3]));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(row[2], row[3]));
+    columns[group] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+    columns[4 + group] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+    columns[8 + group] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+    columns[12 + group] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512* group = columns + 4 * j;
+    const __m512 even01 = _mm512_shuffle_f32x4(group[0], group[1], 0x88);
+    const __m512 odd01 = _mm512_shuffle_f32x4(group[0], group[1], 0xdd);
+    const __m512 even23 = _mm512_shuffle_f32x4(group[2], group[3], 0x88);
+    const __m512 odd23 = _mm512_shuffle_f32x4(group[2], group[3], 0xdd);
+    rows[j] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+    rows[j + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+    rows[j + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+    rows[j + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+  }
+}
+
 // What tables of 16 floats want: lane i is the entry that the low four bits of index[i] name. A shuffle with one source
 // shares the multipliers' ports less than one with two: on Zen 4 it and a multiply-add take 1.3 cycles together, where
 // a table of 32 takes 1.8.
