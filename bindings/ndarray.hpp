@@ -103,9 +103,8 @@ std::optional<double> float_from(const py::object& object, const char* operation
 
 // Takes the GIL back. A daemon thread that wants it while the interpreter exits is ended by Python there, with
 // pthread_exit, which unwinds the stack: destructors on it would touch Python objects without the GIL. It is made to
-// wait for the end of the process instead, as Python itself does from 3.14 on. What is caught is no C++ object, and GCC
-// makes a reference to nothing of it, which the sanitizer need not tell.
-__attribute__((no_sanitize("null"))) inline void take_gil_back(PyThreadState* state) {
+// wait for the end of the process instead, as Python itself does from 3.14 on.
+inline void take_gil_back(PyThreadState* state) {
   try {
     PyEval_RestoreThread(state);
   } catch (const abi::__forced_unwind&) {
