@@ -63,8 +63,6 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_cli_examples.py::test_the_example_runs[bench]": "OpenVINO opens libraries with "
         "RTLD_DEEPBIND, at which AddressSanitizer ends the process",
         "tests/test_benchmark_speech.py::test_thirty_seconds_of_speech": "espeak-ng, alone too, does not end",
-        "tests/test_runtime.py::test_use_at_interpreter_exit": "what is caught where Python ends a thread is "
-        "no C++ object, and GCC makes a reference to nothing of it: a report that is wrong",
         "tests/test_failing_tasks.py::test_a_fork_while_weights_are_packed": "a child of threads that "
         "allocate hangs in GCC 12's allocator, without attnlib too",
         "tests/servers/test_trim.py::test_gives_scratch_back": "no scratch is kept that it could give back",
