@@ -358,7 +358,7 @@ class KVCache:
         self._evicted[:] = 0
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the valid part of the cache to `path`, an npz file without pickles."""
+        """Write the valid part of the cache to `path`, an npz file without pickles, whole or not at all."""
         # Here, since most processes neither save nor load.
         from attnlib.nn.kv_cache_file import save_cache
 

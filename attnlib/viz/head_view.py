@@ -46,7 +46,7 @@ class HeadView:
         self._rows = rows
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file, in UTF-8, whole or not at all."""
+        """Write the page to a file, in UTF-8, whole or not at all; ValueError if `path` is no file."""
         with whole_or_nothing(Path(path), "w") as file:
             file.write(self.html)
 
