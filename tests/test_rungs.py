@@ -15,16 +15,18 @@ from processes import RunPython
 import attnlib as al
 
 TESTS = Path(__file__).parent
-RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16", "neon_dotprod")
+RANK = ("baseline", "avx2", "avx512", "avx512_vnni_bf16", "avx512_amx", "neon_dotprod")
 # What a rung wants of the CPU, in the names of Linux's /proc/cpuinfo (which lists what the kernel enabled,
 # too).
 V2 = {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}
 V3 = V2 | {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+VNNI_BF16 = V4 | {"avx512_vnni", "avx512_bf16"}
+AMX = VNNI_BF16 | {"amx_tile", "amx_int8", "amx_bf16"}
 FLAGS = (
     {"baseline": {"asimd"}, "neon_dotprod": {"asimddp"}}
     if platform.machine() == "aarch64"
-    else {"baseline": V2, "avx2": V3, "avx512": V4, "avx512_vnni_bf16": V4 | {"avx512_vnni", "avx512_bf16"}}
+    else {"baseline": V2, "avx2": V3, "avx512": V4, "avx512_vnni_bf16": VNNI_BF16, "avx512_amx": AMX}
 )
 
 
@@ -55,6 +57,24 @@ def test_default_is_the_best(run_python: RunPython) -> None:
 def test_forcing(rung: str, run_python: RunPython) -> None:
     result = run_python("import attnlib as al; print(al.isa())", env={"ATTNLIB_ISA": rung})
     assert result.stdout.strip() == rung
+
+
+@pytest.mark.skipif("avx512_amx" not in al.available_isas(), reason="this CPU has no AMX")
+def test_tiles_that_the_system_refuses(run_python: RunPython) -> None:
+    """Linux gives none to a process whose stack for signals could not hold them: the next rung serves."""
+    small_stack = (
+        "import ctypes, os\n"
+        "class Stack(ctypes.Structure):\n"
+        "    _fields_ = [('pointer', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]\n"
+        "memory = ctypes.create_string_buffer(8192)\n"
+        "stack = Stack(ctypes.addressof(memory), 0, 8192)\n"
+        "assert ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0\n"
+    )
+    code = small_stack + "import attnlib as al\nprint(al.isa())"
+    assert run_python(code, env={"ATTNLIB_ISA": None}).stdout.strip() == "avx512_vnni_bf16"
+    refused = run_python(code, env={"ATTNLIB_ISA": "avx512_amx"}, check=False)
+    assert refused.returncode == 1
+    assert "does not support it" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["avx9000", "AVX2", "avx2,avx512", " "])

@@ -126,6 +126,13 @@ FITS: dict[str, tuple[Function, Function, Function, tuple[float, float], int]] =
         (1e-9, 1 / 16),
         2,
     ),
+    "2^x = 1 + x * P(x), for results of bfloat16": (
+        lambda x: (mp.mpf(2) ** x - 1) / x,
+        lambda x: mp.mpf(1),
+        lambda x: x,
+        (1e-6, 1.0),
+        2,
+    ),
     "e^x = 1 + x * P(x), 16 steps, float": (
         lambda x: mp.expm1(x) / x if x else mp.mpf(1),
         lambda x: mp.mpf(1),

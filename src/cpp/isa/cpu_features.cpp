@@ -4,6 +4,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -33,8 +37,19 @@ std::uint64_t saved_states() {
   return (std::uint64_t{high} << 32) | low;
 }
 
+// The tiles of AMX are so large that Linux keeps them only for processes that ask: once, for all threads to come and
+// those that are there. It refuses where a thread's stack for signals is too small to save them.
+bool may_use_tiles() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
 struct CpuFeatures {
-  bool x86_64_v2, avx2, avx512, avx512_vnni_bf16;
+  bool x86_64_v2, avx2, avx512, avx512_vnni_bf16, avx512_amx;
 
   CpuFeatures() {
     const Registers one = cpuid(1, 0);
@@ -54,6 +69,9 @@ struct CpuFeatures {
     avx512 = avx2 && os_zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 28) && bit(seven.ebx, 30) &&
              bit(seven.ebx, 31);
     avx512_vnni_bf16 = avx512 && bit(seven.ecx, 11) && bit(seven_one.eax, 5);
+    // AMX-BF16, AMX-TILE, AMX-INT8; the shapes of the tiles and what they hold
+    avx512_amx = avx512_vnni_bf16 && bit(seven.edx, 22) && bit(seven.edx, 24) && bit(seven.edx, 25) &&
+                 (states & 0x60000u) == 0x60000u && may_use_tiles();
   }
 };
 
@@ -65,6 +83,7 @@ bool cpu_supports_rung(std::string_view rung) {
   if (rung == "avx2") return cpu.avx2;
   if (rung == "avx512") return cpu.avx512;
   if (rung == "avx512_vnni_bf16") return cpu.avx512_vnni_bf16;
+  if (rung == "avx512_amx") return cpu.avx512_amx;
   return false;
 }
 #elif defined(__aarch64__) && defined(__linux__)

@@ -1,116 +1,14 @@
 #include "kernels/attention.hpp"
 
-#include "kernels/attention_scores.hpp"
-#include "kernels/attention_tile.hpp"
+#include "kernels/attention_blocks.hpp"
 #include "kernels/row_vectors.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// The keys from `begin` on that fall into one block, as the products want them.
 template <class T>
-struct KeyBlock {
-  using Element = typename TileArithmetic<T>::Element;
-  std::int64_t begin;
-  int count;
-  const Element* keys;
-  std::int64_t key_stride;
-  const Element* values;  // the stride is of A::together keys
-  std::int64_t value_stride;
-};
-
-template <class T, class C = compute_type<T>>
-KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace, std::int64_t begin) {
-  using A = TileArithmetic<T>;
-  KeyBlock<T> block;
-  block.begin = begin;
-  block.count = static_cast<int>(task.keys - begin < A::key_block ? task.keys - begin : A::key_block);
-  block.key_stride = task.key_stride;
-  block.value_stride = task.value_stride;
-  block.keys = A::stage_keys(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, block.count,
-                             task.head_size, workspace.keys);
-  block.values = A::stage_values(static_cast<const T*>(task.value) + begin * task.value_stride, block.value_stride,
-                                 block.count, task.value_size, workspace.values);
-  return block;
-}
-
-// One tile meets one block: scores of the keys that some row of the tile may see. What is left of them after removal,
-// or nothing (first == last).
-template <class T, class C = compute_type<T>>
-KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
-                     const Workspace<C>& workspace) {
-  using A = TileArithmetic<T>;
-  const std::int64_t end = block.begin + block.count;
-  const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
-  const std::int64_t last = end < tile.highest ? end : tile.highest;
-  if (first >= last) return {0, 0, false};
-  const KeyRange range{static_cast<int>(first - block.begin), static_cast<int>(last - block.begin), false};
-  const MaskCover cover = mask_cover(task, tile, first, range.last - range.first);
-  if (cover == MaskCover::nothing) return {0, 0, false};
-  multiply_scores<A>(block.keys + range.first * block.key_stride, block.key_stride, last - first, tile.query,
-                     task.head_size, score_scale<C>(task), workspace.scores + range.first * tile_rows<C>);
-  const bool unmodified =
-      cover == MaskCover::everything && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
-  if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to) return range;
-  return modify_scores<T>(task, tile, block.begin, range, cover, workspace);
-}
-
-template <class T, class C = compute_type<T>>
-void add_block(const AttentionTask& task, Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
-               const Workspace<C>& workspace) {
-  using A = TileArithmetic<T>;
-  vec<C> corrections[tile_vectors];
-  exponentiate<A>(workspace.scores, range, tile, corrections);
-  const vec<C>* correction = tile.has_accumulated ? corrections : nullptr;
-  tile.has_accumulated = true;
-  const int first = range.first / A::together, last = (range.last + A::together - 1) / A::together;
-  const auto* values = block.values + first * block.value_stride;
-  // The weights lie where the scores of the range lay, pairs of them at half the distance from the block's begin.
-  const C* weights = workspace.scores + first * tile_rows<C>;
-  const bool all_seen = !range.has_removed && range.first % A::together == 0 && range.last % A::together == 0;
-  if (all_seen || A::all_finite(values, block.value_stride, last - first, task.value_size))
-    multiply_values<A>(values, block.value_stride, last - first, weights, task.value_size, correction,
-                       tile.accumulated);
-  else
-    multiply_seen_values<A>(values, block.value_stride, last - first, weights, task.value_size, correction,
-                            tile.accumulated);
-}
-
-template <class T>
-void attend(const AttentionTask* arguments) noexcept {
-  using C = compute_type<T>;
-  const AttentionTask& task = *arguments;
-  const Workspace<C> workspace = divide_scratch<T>(task);
-  constexpr int key_block = TileArithmetic<T>::key_block;
-  const int tiles = static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>);
-  Tile<C> tile[attention_tiles_per_task];
-  std::int64_t lowest = task.keys, highest = 0;
-  for (int index = 0; index < tiles; ++index) {
-    begin_tile<T>(task, workspace, index, tile[index]);
-    lowest = tile[index].lowest < lowest ? tile[index].lowest : lowest;
-    highest = tile[index].highest > highest ? tile[index].highest : highest;
-  }
-
-  const std::int64_t first_block = lowest / key_block * key_block;
-  for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
-    const KeyBlock<T> block = stage_block<T>(task, workspace, begin);
-    for (int index = 0; index < tiles; ++index) {
-      const KeyRange range = score_block<T>(task, tile[index], block, workspace);
-      if (range.first < range.last) add_block<T>(task, tile[index], block, range, workspace);
-    }
-  }
-  for (int index = 0; index < tiles; ++index) finish_tile<T>(task, tile[index]);
-
-  if (task.weights == nullptr) return;
-  // The weights need the final maximum and sum: the scores are made a second time.
-  for (int index = 0; index < tiles; ++index) clear_weights<T>(task, tile[index]);
-  for (std::int64_t begin = first_block; begin < highest; begin += key_block) {
-    const KeyBlock<T> block = stage_block<T>(task, workspace, begin);
-    for (int index = 0; index < tiles; ++index) {
-      const KeyRange range = score_block<T>(task, tile[index], block, workspace);
-      if (range.first < range.last) store_weights<T>(task, tile[index], begin, range, workspace);
-    }
-  }
+void attend(const AttentionTask* task) noexcept {
+  attend_in_tiles<T>(*task);
 }
 
 // What the parts weigh in a register of rows that lie beside each other.

@@ -19,8 +19,11 @@ struct TileArithmetic {
   using Operand = vec<C>;                      // one register of rows, or one key's or value's element in every lane
   static constexpr int together = 1;           // elements along a reduction that one step takes
   static constexpr int rows = attention_rows;  // keys, or columns, whose accumulators a product keeps
+  static constexpr int weight_group = 1;       // keys whose weights lie, and are multiplied, together
   static constexpr int key_block = 128;
+  static constexpr int staged_blocks = 1;       // at a time
   static constexpr bool scales_queries = true;  // else the scores are scaled
+  static constexpr bool scales_late = false;    // as they become weights, if nothing else is done to them
   static constexpr bool rounds_weights = false;
 
   ATTNLIB_INLINE Operand load_rows(const C* source) { return load(source); }
@@ -29,6 +32,8 @@ struct TileArithmetic {
   // a where the weight is not 0
   ATTNLIB_INLINE Operand where_weighted(Operand a, Operand weight) { return weight == zero<C>() ? zero<C>() : a; }
 
+  static constexpr std::int64_t query_steps(std::int64_t head_size) { return head_size; }
+  static constexpr std::int64_t value_rows(std::int64_t value_size) { return value_size; }  // of the sums
   // Elements d, d + 1, .. of a query, scaled.
   ATTNLIB_INLINE vec<C> load_query(const T* row, std::int64_t step, std::int64_t head_size, vec<C> scale) {
     const std::int64_t left = head_size - step;
@@ -78,17 +83,21 @@ struct TileArithmetic {
 #if defined(ATTNLIB_DOT_BFLOAT16)
 // In pairs. Keys lie in pairs of features already: rows of an even number of elements, in place if they are dense.
 // Values are interleaved, [key / 2][column][2], and weights become [key / 2][row][2] in place of the scores.
-template <>
-struct TileArithmetic<bfloat16> {
+struct PairArithmetic {
   using C = float;
   using Element = bfloat16;
   using Operand = u32v;
   static constexpr int together = 2;
   static constexpr int rows = attention_rows;
+  static constexpr int weight_group = 2;
   static constexpr int key_block = 128;
+  static constexpr int staged_blocks = 1;        // at a time
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
+  static constexpr bool scales_late = false;
   static constexpr bool rounds_weights = true;
   static constexpr std::int64_t columns = 2 * lanes<C>;  // of a register of pairs
+  static constexpr std::int64_t query_steps(std::int64_t head_size) { return (head_size + 1) / 2; }
+  static constexpr std::int64_t value_rows(std::int64_t value_size) { return value_size; }
 
   ATTNLIB_INLINE Operand load_rows(const C* source) { return load_pairs(source); }
   ATTNLIB_INLINE Operand broadcast_element(const Element* source) { return broadcast_pair(source); }
@@ -152,6 +161,11 @@ struct TileArithmetic<bfloat16> {
     return !any<C>(found);
   }
 };
+#endif
+
+#if defined(ATTNLIB_DOT_BFLOAT16) && !defined(__AMX_TILE__)
+template <>
+struct TileArithmetic<bfloat16> : PairArithmetic {};
 #endif
 
 }  // namespace

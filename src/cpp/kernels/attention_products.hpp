@@ -4,6 +4,9 @@
 #pragma once
 
 #include "kernels/attention_arithmetic.hpp"
+#if defined(__AMX_TILE__)
+#include "kernels/amx/attention_arithmetic.hpp"
+#endif
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
@@ -77,7 +80,7 @@ ATTNLIB_INLINE void score_rest(const typename A::Element* keys, std::int64_t key
 template <class A, class C = typename A::C>
 void multiply_scores(const typename A::Element* keys, std::int64_t key_stride, std::int64_t count, const C* query,
                      std::int64_t head_size, C scale, C* scores) {
-  const std::int64_t steps = (head_size + A::together - 1) / A::together;
+  const std::int64_t steps = A::query_steps(head_size);
   std::int64_t key = 0;
   for (; key + A::rows <= count; key += A::rows)
     score_keys<A, A::rows>(keys + key * key_stride, key_stride, query, steps, scale, scores + key * tile_rows<C>);
@@ -125,5 +128,48 @@ void multiply_seen_values(const typename A::Element* values, std::int64_t value_
   }
 }
 
+// The products of a tile with the keys [first, last) of a block. `weights` lie where the scores of these keys lay,
+// pairs of them at half the distance from the block's begin; for values, first and last are multiples of
+// A::weight_group (or last is the block's end). What sums up weights may add those of the block to `used`, if
+// exponentiate has not.
+template <class A>
+struct TileProducts {
+  using C = typename A::C;
+  using Element = typename A::Element;
+
+  static void scores(const Element* keys, std::int64_t stride, int first, int last, const C* query,
+                     std::int64_t head_size, C scale, C* scores) {
+    multiply_scores<A>(keys + first * stride, stride, last - first, query, head_size, scale,
+                       scores + first * tile_rows<C>);
+  }
+  static bool all_finite(const Element* values, std::int64_t stride, int first, int last, std::int64_t value_size) {
+    const Steps steps(first, last);
+    return A::all_finite(values + steps.first * stride, stride, steps.count, value_size);
+  }
+  static void values(const Element* values, std::int64_t stride, int first, int last, const C* weights,
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated, C*) {
+    const Steps steps(first, last);
+    multiply_values<A>(values + steps.first * stride, stride, steps.count, weights + steps.first * tile_rows<C>,
+                       value_size, correction, accumulated);
+  }
+  static void seen_values(const Element* values, std::int64_t stride, int first, int last, const C* weights,
+                          std::int64_t value_size, const vec<C>* correction, C* accumulated, C*) {
+    const Steps steps(first, last);
+    multiply_seen_values<A>(values + steps.first * stride, stride, steps.count, weights + steps.first * tile_rows<C>,
+                            value_size, correction, accumulated);
+  }
+
+ private:
+  struct Steps {
+    std::int64_t first, count;
+    Steps(int first_key, int last_key)
+        : first(first_key / A::together), count((last_key + A::together - 1) / A::together - first) {}
+  };
+};
+
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA
+
+#if defined(__AMX_TILE__)
+#include "kernels/amx/attention_products.hpp"
+#endif

@@ -82,7 +82,7 @@ struct RowsEnd {
 template <class C>
 ATTNLIB_INLINE RowsEnd<C> end_rows(const AttentionTask& task, const std::int64_t* heads, int rows, vec<C> maximum,
                                    vec<C> sum, vec<C> used) {
-  const mask_vec<C> nothing_seen = (maximum == broadcast<C>(negative_infinity<C>)) & (sum == zero<C>());
+  const mask_vec<C> nothing_seen = (maximum == broadcast<C>(negative_infinity<C>)) & (used == zero<C>());
   vec<C> factor = broadcast<C>(C{1});  // from the maximum of the keys to the one that includes the sink
   if (task.sinks != nullptr) {
     vec<C> sink{};

@@ -110,10 +110,21 @@ KeyRange modify_scores(const AttentionTask& task, const Tile<C>& tile, std::int6
   return any<C>(seen_by_any) ? KeyRange{given.first, given.last, any<C>(removed)} : KeyRange{0, 0, true};
 }
 
+// The keys whose weights are made: those of the range and what their groups hold beside, which weighs nothing.
+template <class A>
+int weights_begin(const KeyRange& range) {
+  return range.first / A::weight_group * A::weight_group;
+}
+template <class A>
+int weights_end(const KeyRange& range) {
+  return (range.last + A::weight_group - 1) / A::weight_group * A::weight_group;
+}
+
 // scores -> weights, in place (of the keys from range.first on, or of the pairs of keys that hold them): new maximum,
 // 2^(S - maximum), running sums; `correction` is what older sums are worth.
-template <class A, class C = typename A::C>
-void exponentiate(C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>* correction) {
+template <class T, class C = compute_type<T>>
+void exponentiate(const AttentionTask&, C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>* correction) {
+  using A = TileArithmetic<T>;
   const vec<C> nothing = broadcast<C>(negative_infinity<C>);
 #pragma GCC unroll 2
   for (int v = 0; v < tile_vectors; ++v) {
@@ -164,3 +175,7 @@ void exponentiate(C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>*
 
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA
+
+#if defined(__AMX_TILE__)
+#include "kernels/amx/attention_weights.hpp"
+#endif

@@ -18,7 +18,7 @@ struct Tile {
   C* query;                                                    // [head_size][tile_rows], scaled
   C* accumulated;                                              // [value_size][tile_rows], from the first block on
   bool has_accumulated;
-  C* maximum;  // [tile_rows], log2 units
+  C* maximum;  // [tile_rows], log2 units: what scores are taken relative to
   C* sum;      // [tile_rows]; in the end what weights are multiplied by
   C* used;     // [tile_rows]; in the end what out is multiplied by
 };
@@ -36,19 +36,14 @@ struct Workspace {
   C* scores;  // [key_block][tile_rows]
   C* bias;    // [key_block][tile_rows]
   C* mask;    // [key_block][tile_rows], lanes of 0 or -1 in the integer of C's size
-  C* keys;    // staged
-  C* values;  // staged
+  C* keys;    // staged, A::staged_blocks of them
+  C* values;  // likewise
 };
-
-// Rows of Q in the lanes, a step of the reduction after the other.
-template <class T>
-constexpr std::int64_t query_steps(std::int64_t head_size) {
-  return (head_size + TileArithmetic<T>::together - 1) / TileArithmetic<T>::together;
-}
 
 template <class T, class C = compute_type<T>>
 constexpr std::int64_t tile_elements(std::int64_t head_size, std::int64_t value_size) {
-  return (query_steps<T>(head_size) + value_size + 3) * tile_rows<C>;
+  using A = TileArithmetic<T>;
+  return (A::query_steps(head_size) + A::value_rows(value_size) + 3) * tile_rows<C>;
 }
 
 template <class C>
@@ -61,7 +56,7 @@ template <class T, class C = compute_type<T>>
 constexpr std::int64_t scratch_elements(std::int64_t head_size, std::int64_t value_size) {
   using A = TileArithmetic<T>;
   return attention_tiles_per_task * tile_elements<T>(head_size, value_size) + 3 * A::key_block * tile_rows<C> +
-         rounded<C>(A::key_elements(head_size)) + rounded<C>(A::value_elements(value_size));
+         A::staged_blocks * (rounded<C>(A::key_elements(head_size)) + rounded<C>(A::value_elements(value_size)));
 }
 
 template <class T, class C = compute_type<T>>
@@ -73,7 +68,7 @@ Workspace<C> divide_scratch(const AttentionTask& task) {
   w.bias = w.scores + A::key_block * tile_rows<C>;
   w.mask = w.bias + A::key_block * tile_rows<C>;
   w.keys = w.mask + A::key_block * tile_rows<C>;
-  w.values = w.keys + rounded<C>(A::key_elements(task.head_size));
+  w.values = w.keys + A::staged_blocks * rounded<C>(A::key_elements(task.head_size));
   return w;
 }
 
@@ -102,8 +97,8 @@ template <class T, class C = compute_type<T>>
 void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
   C* memory = workspace.tiles + index * tile_elements<T>(task.head_size, task.value_size);
   tile.query = memory;
-  tile.accumulated = tile.query + query_steps<T>(task.head_size) * tile_rows<C>;
-  tile.maximum = tile.accumulated + task.value_size * tile_rows<C>;
+  tile.accumulated = tile.query + TileArithmetic<T>::query_steps(task.head_size) * tile_rows<C>;
+  tile.maximum = tile.accumulated + TileArithmetic<T>::value_rows(task.value_size) * tile_rows<C>;
   tile.sum = tile.maximum + tile_rows<C>;
   tile.used = tile.sum + tile_rows<C>;
   const std::int64_t left = task.rows - static_cast<std::int64_t>(index) * tile_rows<C>;
@@ -124,7 +119,7 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
   const vec<C> scale = broadcast<C>(score_scale<C>(task));
   const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
-      tile.rows, query_steps<T>(task.head_size), tile.query,
+      tile.rows, TileArithmetic<T>::query_steps(task.head_size), tile.query,
       [&](int row) __attribute__((always_inline)) {
         return queries + row_offset(tile, row, task.query_head_stride, task.query_stride);
       },
@@ -160,6 +155,18 @@ void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
                            });
 }
 
+// Scores that have yet to be scaled become weights: scores of keys that nothing but their place and the mask removes.
+template <class T>
+ATTNLIB_INLINE bool scales_late(const AttentionTask& task) {
+  return TileArithmetic<T>::scales_late && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0 &&
+         task.scale > 0.0;
+}
+// What a score is above the reference, in units of log2.
+template <class T, class C = compute_type<T>>
+ATTNLIB_INLINE vec<C> relative_score(const AttentionTask& task, vec<C> score, vec<C> reference) {
+  return scales_late<T>(task) ? fma(score, broadcast<C>(score_scale<C>(task)), -reference) : score - reference;
+}
+
 template <class T, class C>
 ATTNLIB_INLINE T* weights_row(const AttentionTask& task, const Tile<C>& tile, int row) {
   return static_cast<T*>(task.weights) + row_offset(tile, row, task.weights_head_stride, task.weights_query_stride);
@@ -181,7 +188,7 @@ void store_weights(const AttentionTask& task, const Tile<C>& tile, std::int64_t 
       C* place = scores + key * tile_rows<C> + v * lanes<C>;
       const vec<C> maximum = load(tile.maximum + v * lanes<C>);
       const vec<C> reference = maximum == nothing ? zero<C>() : maximum;
-      store(place, exp2_nonpositive(load(place) - reference));
+      store(place, exp2_nonpositive(relative_score<T>(task, load(place), reference)));
     }
   }
   const std::int64_t first = block_begin + range.first;

@@ -16,10 +16,9 @@
 // Error: |q - a' / s - z| <= 1/2 and |w - b' / t| <= 1/2, so an element errs by at most
 //   s[m] / 2 sum_k |b'[k, n]| + t[n] / 2 sum_k |a'[m, k]| + s[m] t[n] K / 4,
 // for random signs by about the square root of K of these terms' means. K is at most 65,536, so that sums fit.
+#include "kernels/matmul_int8_values.hpp"
 #include "kernels/matmul_parts.hpp"
-#include "kernels/matmul_tile.hpp"
 #include "kernels/row_vectors.hpp"
-#include "kernels/simd/integer_dot.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
@@ -183,37 +182,9 @@ void stage_int8(const MatmulRows* arguments) noexcept {
   }
 }
 
-// What the codes of a row that exceed 8 bits add to the sums of a register of columns: excess times weight k of each.
-ATTNLIB_INLINE i32v add_outliers(i32v sum, const RowOutliers& outliers, const std::uint32_t* panel) {
-  for (int i = 0; i < RowOutliers::most; ++i) {
-    if (outliers.excess[i] == 0) continue;
-    const int k = outliers.index[i];
-    const u32v units = load_pairs(panel + k / 4 * std::int64_t{panel_width<float>});
-    const i32v weights = bit_cast<i32v>(units << (24 - 8 * (k % 4))) >> 24;
-    sum += weights * broadcast_integer<float>(outliers.excess[i]);
-  }
-  return sum;
-}
-
 template <class T>
 void multiply_int8(const MatmulBlock* arguments) noexcept {
-  const MatmulBlock& block = *arguments;
-  multiply_block<T, Int8Product, false>(
-      block, [&](std::int64_t row, std::int64_t column) __attribute__((always_inline)) {
-        const i32v offset = broadcast_integer<float>(block.row_offsets[row]);
-        const vec<float> row_scale = broadcast<float>(block.row_scales[row]);
-        const RowOutliers& outliers = block.row_outliers[row];
-        const bool has_outliers = outliers.excess[0] != 0;
-        const std::uint32_t* panel =
-            static_cast<const std::uint32_t*>(block.panels) + column / panel_width<float> * block.panel_stride;
-        const std::int32_t* column_sums = block.column_sums + column;
-        const float* column_scales = block.column_scales + column;
-        return [=, &outliers](const std::int32_t* sums, int n) __attribute__((always_inline)) {
-          i32v sum = load_integers(sums) - load_integers(column_sums + n) * offset;
-          if (has_outliers) sum = add_outliers(sum, outliers, panel + n);
-          return to_float(sum) * (load(column_scales + n) * row_scale);
-        };
-      });
+  multiply_block<T, Int8Product, false>(*arguments, Int8Values{*arguments});
 }
 
 template void stage_int8<float>(const MatmulRows*) noexcept;

@@ -90,21 +90,23 @@ ATTNLIB_INLINE void finish_rows_with(const MatmulBlock& block, const SumElement*
     const T* residual = block.residual == nullptr
                             ? nullptr
                             : static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
-    for (int n = 0; n < columns; n += lanes<C>) {
+    const auto whole = [&](int n) __attribute__((always_inline)) {
       vec<C> value = values(tile + r * panel_width<C> + n, n);
-      const int count = columns - n;
-      if (count >= lanes<C>) {
-        if (bias != nullptr) value = value + load(bias + n);
-        value = activate<C>(kind, value);
-        if (residual != nullptr) value = value + load(residual + n);
-        store(out + n, value);
-      } else {
-        if (bias != nullptr) value = value + load_partial(bias + n, count);
-        value = activate<C>(kind, value);
-        if (residual != nullptr) value = value + load_partial(residual + n, count);
-        store_partial(out + n, value, count);
-      }
-    }
+      if (bias != nullptr) value = value + load(bias + n);
+      value = activate<C>(kind, value);
+      return residual == nullptr ? value : value + load(residual + n);
+    };
+    int n = 0;
+    if constexpr (stores_pairs<T>)
+      for (; n + 2 * lanes<C> <= columns; n += 2 * lanes<C>) store_results(out + n, whole(n), whole(n + lanes<C>));
+    for (; n + lanes<C> <= columns; n += lanes<C>) store(out + n, whole(n));
+    const int count = columns - n;
+    if (count == 0) continue;
+    vec<C> value = values(tile + r * panel_width<C> + n, n);
+    if (bias != nullptr) value = value + load_partial(bias + n, count);
+    value = activate<C>(kind, value);
+    if (residual != nullptr) value = value + load_partial(residual + n, count);
+    store_partial(out + n, value, count);
   }
 }
 

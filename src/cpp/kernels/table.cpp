@@ -16,8 +16,17 @@ extern const RotaryKernels rotary_kernels;
 extern const SoftmaxKernels softmax_kernels;
 
 extern constinit const KernelTable table = {
-    ATTNLIB_NAME(ATTNLIB_ISA), &activation_kernels, &attention_kernels,     &attention_decode_kernels, &ceiling_kernels,
-    &lstm_cell_kernels,        &matmul_kernels,     &normalization_kernels, &rotary_kernels,           &softmax_kernels,
+    ATTNLIB_NAME(ATTNLIB_ISA),
+    &activation_kernels,
+    &attention_kernels,
+    &attention_decode_kernels,
+    &ceiling_kernels,
+    &lstm_cell_kernels,
+    &matmul_kernels,
+    &normalization_kernels,
+    &rotary_kernels,
+    &softmax_kernels,
+    nullptr,
 };
 
 }  // namespace attnlib::ATTNLIB_ISA

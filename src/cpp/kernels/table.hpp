@@ -7,6 +7,7 @@
 #include "kernels/ceiling.hpp"
 #include "kernels/lstm_cell.hpp"
 #include "kernels/matmul.hpp"
+#include "kernels/matrix_unit.hpp"
 #include "kernels/normalization.hpp"
 #include "kernels/rotary.hpp"
 #include "kernels/softmax.hpp"
@@ -24,6 +25,7 @@ struct KernelTable {
   const NormalizationKernels* normalization;
   const RotaryKernels* rotary;
   const SoftmaxKernels* softmax;
+  const MatrixUnitKernels* matrix_unit;  // or null
 };
 
 }  // namespace attnlib

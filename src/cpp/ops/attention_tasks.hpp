@@ -162,7 +162,7 @@ class AttentionRun {
     constexpr const char* kernel_names[] = {"float32", "float64", "float16 widened", "bfloat16 widened"};
     const bool dot = call_.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
     DispatchRecord& record = dispatch_record();
-    record.kernel = dot ? "bfloat16 dot product" : kernel_names[dtype_];
+    record.kernel = unit_ != nullptr ? "bfloat16 matrix unit" : dot ? "bfloat16 dot product" : kernel_names[dtype_];
     record.plan = decoded == 0     ? "tiles of queries"
                   : all_tiles == 0 ? "decoding: few queries, keys in chunks"
                                    : "decoding where queries are few, tiles of queries elsewhere";
@@ -211,11 +211,11 @@ class AttentionRun {
     task.keys = length.keys;
     fill_(task, piece.sequence, piece.group);
     if (!is_decoded(call_, length)) {
-      const Scratch scratch(table_.scratch_bytes[dtype_](call_.head_size, call_.value_size));
+      const Scratch scratch(scratch_bytes_(call_.head_size, call_.value_size));
       task.scratch = scratch.as<void>();
       task.first_row = piece.first;
       task.rows = piece.count;
-      table_.attend[dtype_](&task);
+      attend_(&task);
       return;
     }
     task.first_row = 0;
@@ -236,6 +236,12 @@ class AttentionRun {
   const AttentionDecodeKernels& decode_ = *kernels().attention_decode;
   const AttentionCall& call_;
   const int dtype_ = static_cast<int>(call_.dtype);
+  const MatrixUnitKernels* const unit_ = call_.dtype == DType::bfloat16 ? kernels().matrix_unit : nullptr;
+  void (*const attend_)(const AttentionTask*) noexcept = unit_ != nullptr ? unit_->attend_bfloat16
+                                                                          : table_.attend[dtype_];
+  std::int64_t (*const scratch_bytes_)(std::int64_t, std::int64_t) noexcept = unit_ != nullptr
+                                                                                  ? unit_->attention_scratch_bytes
+                                                                                  : table_.scratch_bytes[dtype_];
   const std::int64_t tile_rows_ = table_.tile_rows[call_.dtype == DType::float64 ? 1 : 0];
   const std::int64_t sequences_;
   Lengths& lengths_;

@@ -11,13 +11,14 @@ double ceiling_multiply_add(CeilingDType dtype, std::int64_t steps) {
   if (steps < 0)
     throw std::invalid_argument("ceiling_multiply_add: steps must not be negative, got " + std::to_string(steps));
   const CeilingKernels& table = *kernels().ceiling;
+  const MatrixUnitKernels* unit = kernels().matrix_unit;
   switch (dtype) {
     case CeilingDType::float32:
       return table.multiply_add(steps);
     case CeilingDType::bfloat16:
-      return table.dot_bfloat16(steps);
+      return unit != nullptr ? unit->ceiling_bfloat16(steps) : table.dot_bfloat16(steps);
     case CeilingDType::int8:
-      return table.dot_int8(steps);
+      return unit != nullptr ? unit->ceiling_int8(steps) : table.dot_int8(steps);
   }
   return 0;
 }

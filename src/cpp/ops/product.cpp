@@ -22,6 +22,21 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 int index_of(DType dtype) { return static_cast<int>(dtype); }
 int index_of(ProductKind kind) { return static_cast<int>(kind); }
 
+// How a product is multiplied: by the rung's matrix unit where it has one for the kind, and by its vectors.
+struct Multiplication {
+  MultiplyFunction multiply;
+  std::int64_t tile_rows, block_rows;
+};
+Multiplication multiplication(DType dtype, ProductKind kind) {
+  const KernelTable& table = kernels();
+  if (const MatrixUnitKernels* unit = table.matrix_unit; unit != nullptr) {
+    if (kind == ProductKind::bfloat16_dot) return {unit->multiply_bfloat16, unit->tile_rows, unit->block_rows};
+    if (kind == ProductKind::int8) return {unit->multiply_int8[index_of(dtype)], unit->tile_rows, unit->block_rows};
+  }
+  return {table.matmul->multiply[index_of(dtype)][index_of(kind)],
+          table.matmul->tile_rows[kind == ProductKind::float64 ? 1 : 0], largest_block_rows};
+}
+
 // Where the kernels find b: panels, in units of `kind`.
 struct Panels {
   const std::byte* data;
@@ -98,10 +113,9 @@ class Left {
 };
 
 void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
-  const MatmulKernels& table = *kernels().matmul;
+  const auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind);
   const std::int64_t width = panel_width_of(panels.kind);
-  const std::int64_t tile = table.tile_rows[panels.kind == ProductKind::float64 ? 1 : 0];
-  const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, largest_block_rows), 1);
+  const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);
   // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little.
@@ -110,8 +124,7 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
   const std::int64_t groups = ceil_div(panel_count, group);
   const std::int64_t compute_size = dtype_size(compute_dtype(p.dtype));
   const std::int64_t group_size = p.packed == nullptr ? 1 : p.packed->group_size();
-  const auto multiply = table.multiply[index_of(p.dtype)][index_of(panels.kind)];
-  parallel_for(row_blocks * groups, threads, [&](std::int64_t task) {
+  parallel_for(row_blocks * groups, threads, [&, multiply = multiply](std::int64_t task) {
     const std::int64_t row = task / groups * block_rows;
     const std::int64_t panel = task % groups * group;
     const std::int64_t column = panel * width;
@@ -171,6 +184,10 @@ void run_packing(const Product& p, ProductKind kind, int threads) {
 }
 
 const char* name_of(ProductKind kind) {
+  if (kernels().matrix_unit != nullptr) {
+    if (kind == ProductKind::bfloat16_dot) return "bfloat16 matrix unit";
+    if (kind == ProductKind::int8) return "int8 matrix unit";
+  }
   constexpr const char* names[] = {
       "float32",          "float64",         "float16 widened", "bfloat16 widened", "bfloat16 dot product",
       "int8 dot product", "int4 dot product"};

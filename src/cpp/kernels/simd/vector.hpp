@@ -182,6 +182,19 @@ ATTNLIB_INLINE void store(float16* target, vec<float> value) {
   __builtin_memcpy(target, &bits, sizeof bits);
 }
 
+// Two registers at once, where that is one instruction: of results of arithmetic, which are never subnormal
+// (runtime/float_environment.hpp).
+template <class T>
+inline constexpr bool stores_pairs = false;
+#if defined(ATTNLIB_DOT_BFLOAT16)
+template <>
+inline constexpr bool stores_pairs<bfloat16> = true;
+ATTNLIB_INLINE void store_results(bfloat16* target, vec<float> first, vec<float> second) {
+  const __m512bh both = _mm512_cvtne2ps_pbh(second, first);
+  __builtin_memcpy(target, &both, sizeof both);
+}
+#endif
+
 // The first `count` (0 <= count < lanes) elements; the other lanes read as zero and no byte beyond is touched.
 ATTNLIB_INLINE vec<float> load_partial(const float* source, int count) { return load_first(source, count); }
 ATTNLIB_INLINE vec<double> load_partial(const double* source, int count) { return load_first(source, count); }

@@ -1,0 +1,22 @@
+// What table.cpp takes from the other files of this folder.
+#pragma once
+
+#include "kernels/matrix_unit.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+
+// kernels/amx/matmul.cpp
+constexpr std::int64_t matrix_block_rows = 256;  // at most
+void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept;
+template <class T>
+void multiply_int8_tiles(const MatmulBlock* block) noexcept;
+
+// kernels/amx/attention.cpp
+void attend_bfloat16(const AttentionTask* task) noexcept;
+std::int64_t attention_scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept;
+
+// kernels/amx/ceiling.cpp
+double ceiling_bfloat16(std::int64_t steps) noexcept;
+double ceiling_int8(std::int64_t steps) noexcept;
+
+}  // namespace attnlib::ATTNLIB_ISA

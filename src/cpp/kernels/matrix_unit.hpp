@@ -1,0 +1,24 @@
+// A rung may have a unit that multiplies whole tiles of registers (x86: AMX). Such a rung takes everything from the one
+// that it extends, but for these functions, which stand for those of the same meaning in MatmulKernels,
+// AttentionKernels and CeilingKernels.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention.hpp"
+#include "kernels/matmul.hpp"
+
+namespace attnlib {
+
+struct MatrixUnitKernels {
+  // Rows that a product multiplies together, and the most of a block.
+  std::int64_t tile_rows, block_rows;
+  MultiplyFunction multiply_bfloat16;           // pairs on both sides, out of bfloat16
+  MultiplyFunction multiply_int8[dtype_count];  // by the type of out; null for float64
+  void (*attend_bfloat16)(const AttentionTask* task) noexcept;
+  std::int64_t (*attention_scratch_bytes)(std::int64_t head_size, std::int64_t value_size) noexcept;
+  double (*ceiling_bfloat16)(std::int64_t steps) noexcept;
+  double (*ceiling_int8)(std::int64_t steps) noexcept;
+};
+
+}  // namespace attnlib
