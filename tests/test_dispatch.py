@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -61,6 +62,22 @@ def test_plans_of_attention() -> None:
     record = al.last_dispatch()
     assert record is not None
     assert record.kernel == "float16 widened"
+
+
+def test_the_matrix_unit_is_named_where_it_works() -> None:
+    """Products and tiles are its work; a single query meets its keys without it."""
+    with_unit = al.isa() == "avx512_amx"
+    x, cache = ones(100, 64).astype(ml_dtypes.bfloat16), ones(1, 2, 300, 8).astype(ml_dtypes.bfloat16)
+    for call, by_unit in (
+        (lambda: al.linear(x, al.pack_weight(x)), True),
+        (lambda: al.linear(ones(3, 64), al.pack_weight(ones(5, 64), dtype="int8")), True),
+        (lambda: al.attention(cache, cache, cache), True),
+        (lambda: al.attention(cache[..., :1, :], cache, cache), False),
+    ):
+        call()
+        record = al.last_dispatch()
+        assert record is not None
+        assert record.kernel.endswith("matrix unit") == (with_unit and by_unit)
 
 
 def test_slower_paths_are_told() -> None:

@@ -1,6 +1,5 @@
 #include "isa/dispatch.hpp"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <stdexcept>
@@ -46,20 +45,22 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
+// Only rungs that may be taken are looked at: asking for some changes the process (cpu_features.cpp).
 void select_isa(const std::string& forced) {
-  const std::vector<std::string> available = available_isas();
-  if (available.empty())
-    throw std::runtime_error("this CPU supports none of attnlib's instruction sets: " + join(built_isas()));
-  const std::string wanted = forced.empty() ? available.back() : forced;
-  for (const KernelTable* table : all_tables) {
-    if (wanted != table->rung) continue;
-    if (std::find(available.begin(), available.end(), wanted) == available.end())
-      throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": this CPU (or its operating system) does not support it; " +
-                               "available here: " + join(available));
-    selected.store(table, std::memory_order_release);
-    return;
+  for (auto table = all_tables.rbegin(); table != all_tables.rend(); ++table) {
+    if (!forced.empty() && forced != (*table)->rung) continue;
+    if (cpu_supports_rung((*table)->rung)) {
+      selected.store(*table, std::memory_order_release);
+      return;
+    }
+    if (!forced.empty())
+      throw std::runtime_error("ATTNLIB_ISA=" + forced + ": this CPU (or its operating system) does not support it; " +
+                               "available here: " + join(available_isas()));
   }
-  throw std::runtime_error("ATTNLIB_ISA=" + wanted + ": no such instruction set; available here: " + join(available));
+  if (forced.empty())
+    throw std::runtime_error("this CPU supports none of attnlib's instruction sets: " + join(built_isas()));
+  throw std::runtime_error("ATTNLIB_ISA=" + forced +
+                           ": no such instruction set; available here: " + join(available_isas()));
 }
 
 const KernelTable& kernels() {

@@ -130,8 +130,7 @@ void multiply_seen_values(const typename A::Element* values, std::int64_t value_
 
 // The products of a tile with the keys [first, last) of a block. `weights` lie where the scores of these keys lay,
 // pairs of them at half the distance from the block's begin; for values, first and last are multiples of
-// A::weight_group (or last is the block's end). What sums up weights may add those of the block to `used`, if
-// exponentiate has not.
+// A::weight_group. Where exponentiate() leaves that to them, the weights are added to `used`.
 template <class A>
 struct TileProducts {
   using C = typename A::C;

@@ -8,15 +8,15 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// One tile between blocks. Rows beyond the task's last one are lanes of zeros that see no key.
+// One tile between blocks. Lanes beyond the task's last row hold copies of it that see no key.
 template <class C>
 struct Tile {
   int rows;                                                    // 1..tile_rows
   std::int64_t lowest, highest;                                // keys outside [lowest, highest) are seen by no row
   std::int64_t all_see_from, all_see_to;                       // keys inside are seen by every row, mask and bias aside
   std::int64_t query_of[tile_rows<C>], head_of[tile_rows<C>];  // the row's query, and its head within the group
-  C* query;                                                    // [head_size][tile_rows], scaled
-  C* accumulated;                                              // [value_size][tile_rows], from the first block on
+  C* query;                                                    // [query_steps][tile_rows], scaled
+  C* accumulated;                                              // [value_rows][tile_rows], from the first block on
   bool has_accumulated;
   C* maximum;  // [tile_rows], log2 units: what scores are taken relative to
   C* sum;      // [tile_rows]; in the end what weights are multiplied by
@@ -158,8 +158,9 @@ void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
 // Scores that have yet to be scaled become weights: scores of keys that nothing but their place and the mask removes.
 template <class T>
 ATTNLIB_INLINE bool scales_late(const AttentionTask& task) {
+  // A scale that counts as zero would make NaN of the scores that are -inf.
   return TileArithmetic<T>::scales_late && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0 &&
-         task.scale > 0.0;
+         score_scale<compute_type<T>>(task) >= 0x1p-126f;
 }
 // What a score is above the reference, in units of log2.
 template <class T, class C = compute_type<T>>

@@ -39,7 +39,7 @@ struct RowOutliers {
   std::int32_t index[most], excess[most];
 };
 
-// The most rows of a block.
+// The most rows of a block; a matrix unit has a number of its own.
 constexpr std::int64_t largest_block_rows = 96;
 
 struct MatmulBlock {

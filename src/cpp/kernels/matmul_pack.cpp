@@ -82,6 +82,17 @@ template void pack<float16, float>(const MatmulPack*) noexcept;
 template void pack<float16, float16>(const MatmulPack*) noexcept;
 template void pack<bfloat16, float>(const MatmulPack*) noexcept;
 
+// The bits of the first `count` elements, one in each lane; zeros in the others.
+ATTNLIB_INLINE u32v load_bits(const bfloat16* source, std::int64_t count) {
+  if (count <= 0) return u32v{};
+  u16v bits;
+  if (count >= lanes<float>)
+    __builtin_memcpy(&bits, source, sizeof bits);
+  else
+    bits = load_first_u16(source, static_cast<int>(count));
+  return __builtin_convertvector(bits, u32v);
+}
+
 // Pairs move as lanes of 32 bits; a last half pair gets a zero.
 void pack_pairs(const MatmulPack* arguments) noexcept {
   const MatmulPack& pack = *arguments;
@@ -109,6 +120,16 @@ void pack_pairs(const MatmulPack* arguments) noexcept {
   }
   for (std::int64_t column = 0; column < pack.columns; column += panel_width<float>) {
     for (std::int64_t unit = 0; unit < units; ++unit, panel += panel_width<float>) {
+      if (pack.column_stride == 1) {
+        const bfloat16* first = source + 2 * unit * pack.depth_stride + column;
+        for (int n = 0; n < panel_width<float>; n += lanes<float>) {
+          const std::int64_t left = pack.columns - column - n;
+          u32v pairs = load_bits(first + n, left);
+          if (2 * unit + 1 < pack.depth) pairs |= load_bits(first + pack.depth_stride + n, left) << 16;
+          __builtin_memcpy(panel + n, &pairs, sizeof pairs);
+        }
+        continue;
+      }
       for (int n = 0; n < panel_width<float>; ++n) panel[n] = column + n < pack.columns ? pair_at(column + n, unit) : 0;
     }
   }

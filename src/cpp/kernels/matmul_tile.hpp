@@ -19,19 +19,24 @@ constexpr std::int64_t depth_block = 768;
 template <class C>
 constexpr int panel_width = product_vectors * lanes<C>;
 
+// Memory that is fetched meanwhile, `step` bytes further in each step; a step of 0 fetches nothing new.
+struct Fetching {
+  const char* place;
+  std::int64_t step;
+};
+
 template <class Arithmetic>
 using TileFunction = void (*)(const typename Arithmetic::Left* left, std::int64_t left_stride,
                               const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
                               typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume,
-                              const char* next_units);
+                              Fetching next);
 
-// tile[r][n] (+)= sum_k left[r][k] panel[k][n] for Rows rows and Vectors registers of columns. In each step a line from
-// next_units on is fetched.
+// tile[r][n] (+)= sum_k left[r][k] panel[k][n] for Rows rows and Vectors registers of columns. In each step a line of
+// `next` is fetched.
 template <class Arithmetic, int Rows, int Vectors>
 void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stride,
                    const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
-                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume,
-                   const char* next_units) {
+                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume, Fetching next) {
   using Sum = typename Arithmetic::Sum;
   constexpr int width = sizeof(Sum) / sizeof(typename Arithmetic::SumElement);
   Sum sum[Rows][Vectors];
@@ -45,7 +50,7 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
   }
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; ++k) {
-    __builtin_prefetch(next_units + k * 64, 0, 2);
+    __builtin_prefetch(next.place + k * next.step, 0, 2);
     typename Arithmetic::Units units[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) units[v] = Arithmetic::load_units(panel + k * depth_stride + v * width);
@@ -194,24 +199,27 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         const auto* units = panel + begin * block.depth_stride;
         const std::int64_t fetch_to = next_bytes * ++tiles_begun / (tiles * panels * chunks);
         for (; fetched < fetch_to; fetched += 64) __builtin_prefetch(next_rows + fetched, 0, 2);
-        // What comes after this part of the panel in memory is needed next: each of the first tiles fetches a third of
-        // it into the level-2 cache, a line in each step. A single tile has no time to spare.
+        // What comes after this part of the panel in memory is needed next: the first tiles fetch it into the level-2
+        // cache, each a line in a step. A single tile has no time to spare.
+        constexpr std::int64_t step_bytes = panel_width<C> * std::int64_t{sizeof(*units)};
+        constexpr std::int64_t step_lines = step_bytes < 64 ? 1 : step_bytes / 64;
         const std::int64_t tile_index = tiles - left_over;
-        const auto* next_units = reinterpret_cast<const char*>(units);
-        if (!in_place && tiles > 1 && tile_index < 3)
-          next_units += (end - begin) * (block.depth_stride * std::int64_t{sizeof(*units)} + tile_index * 64);
+        Fetching next{reinterpret_cast<const char*>(units), 0};
+        if (!in_place && tiles > 1 && tile_index < step_lines) {
+          next.step = step_bytes < 64 ? step_bytes : 64;
+          next.place += (end - begin) * (step_bytes + tile_index * next.step);
+        }
         if (chunk == chunks - 1) fetch_ends<T>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {
             run(first, block.left_stride, units, block.depth_stride, end - begin,
-                static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, false, next_units);
+                static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, false, next);
             row += rows;
             continue;
           }
         }
         SumElement* tile = sums + row * panel_width<C>;
-        run(first, block.left_stride, units, block.depth_stride, end - begin, tile, panel_width<C>, chunk > 0,
-            next_units);
+        run(first, block.left_stride, units, block.depth_stride, end - begin, tile, panel_width<C>, chunk > 0, next);
         if (chunk == chunks - 1) finish_rows<T>(block, tile, row, column, rows, columns, values_of);
         row += rows;
       }

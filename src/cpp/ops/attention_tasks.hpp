@@ -162,7 +162,9 @@ class AttentionRun {
     constexpr const char* kernel_names[] = {"float32", "float64", "float16 widened", "bfloat16 widened"};
     const bool dot = call_.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
     DispatchRecord& record = dispatch_record();
-    record.kernel = unit_ != nullptr ? "bfloat16 matrix unit" : dot ? "bfloat16 dot product" : kernel_names[dtype_];
+    record.kernel = unit_ != nullptr && all_tiles > 0 ? "bfloat16 matrix unit"
+                    : dot                             ? "bfloat16 dot product"
+                                                      : kernel_names[dtype_];
     record.plan = decoded == 0     ? "tiles of queries"
                   : all_tiles == 0 ? "decoding: few queries, keys in chunks"
                                    : "decoding where queries are few, tiles of queries elsewhere";

@@ -113,8 +113,11 @@ class Left {
 };
 
 void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
-  const auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind);
+  auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind);
   const std::int64_t width = panel_width_of(panels.kind);
+  // Many threads want many blocks.
+  if (ceil_div(p.rows, most_rows) * ceil_div(p.columns, width) < 4 * static_cast<std::int64_t>(threads))
+    most_rows = std::min(most_rows, largest_block_rows);
   const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);

@@ -7,7 +7,7 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// 2^x, x <= 0 but for rounding: relative error 2^-12 at most, where rounding to bfloat16 adds 2^-9. Exactly 1 at 0 and
+// 2^x, x up to most_above: relative error 2^-12 at most, where rounding to bfloat16 adds 2^-9. Exactly 1 at 0 and
 // 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
 ATTNLIB_INLINE vec<float> exp2_for_bfloat16(vec<float> x) {
   constexpr float fit[] = {0x1.630fa37397a59p-1f, 0x1.df168379660cbp-3f, 0x1.27606132a69c8p-4f};

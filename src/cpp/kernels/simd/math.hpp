@@ -21,8 +21,8 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
   return sum;
 }
 
-// 2^x for x <= 0 (attention's weights: x is a score less its row's maximum). At most 1.5 ULP (1.1 with tables); exactly
-// 1 at 0 and exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
+// 2^x for x <= 0 (attention's weights: x is a score less its row's maximum), and up to 8 as exactly. At most 1.5 ULP
+// (1.1 with tables); exactly 1 at 0 and exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
 #if defined(ATTNLIB_LOOK_UP)
 // x = k / 16 + rest, rest >= 0: 2^(k / 16) less its whole powers comes from a table, and 2^rest wants three terms only.
 ATTNLIB_INLINE vec<float> exp2_nonpositive(vec<float> x) {
