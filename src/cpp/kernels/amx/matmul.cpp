@@ -22,9 +22,11 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr int group_rows = 2 * tile_units;
+constexpr int group_rows = matrix_group_rows;
+static_assert(group_rows == 2 * tile_units);
 constexpr std::int64_t panel_row_bytes = panel_width<float> * std::int64_t{4};
 static_assert(panel_width<float> == 3 * tile_units);
+
 using Bytes = const char*;
 
 // A group of rows: how many tiles, of how many rows, and where the second one begins.

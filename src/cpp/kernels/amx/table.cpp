@@ -24,7 +24,7 @@ namespace attnlib::ATTNLIB_ISA {
 namespace {
 
 constexpr MatrixUnitKernels matrix_unit_kernels = {
-    .tile_rows = 32,
+    .tile_rows = matrix_group_rows,
     .block_rows = matrix_block_rows,
     .multiply_bfloat16 = multiply_bfloat16_tiles,
     .multiply_int8 = {multiply_int8_tiles<float>, nullptr, multiply_int8_tiles<float16>, multiply_int8_tiles<bfloat16>},
