@@ -7,12 +7,18 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// 2^x, x up to most_above: relative error 2^-12 at most, where rounding to bfloat16 adds 2^-9. Exactly 1 at 0 and
-// 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
-ATTNLIB_INLINE vec<float> exp2_for_bfloat16(vec<float> x) {
+// 2^x, x up to most_above, to be cut to bfloat16: relative error 2^-12 before that, and rounding adds 2^-9. The
+// mantissa, 1 to 2 before it is scaled, comes with half of bfloat16's last digit, so that cutting rounds. Exactly 1 at
+// 0 and 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
+ATTNLIB_INLINE vec<float> exp2_to_be_cut(vec<float> x) {
   constexpr float fit[] = {0x1.630fa37397a59p-1f, 0x1.df168379660cbp-3f, 0x1.27606132a69c8p-4f};
   const vec<float> rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-  return scale_by_power(fma(rest, polynomial(fit, rest), broadcast<float>(1.0f)), x);
+  return scale_by_power(fma(rest, polynomial(fit, rest), broadcast<float>(1.0f + 0x1p-8f)), x);
+}
+
+// The upper halves of two registers, lane by lane a pair.
+ATTNLIB_INLINE u32v cut_to_pairs(vec<float> first, vec<float> second) {
+  return bit_cast<u32v>(first) >> 16 | (bit_cast<u32v>(second) & 0xffff0000u);
 }
 
 // How far a score may be above its row's reference, in units of log2: weights of 2^8 are as exact as those below 1.
@@ -50,7 +56,7 @@ ATTNLIB_INLINE void weigh(float* scores, int begin, int end, vec<float> factor,
       const vec<float> second = fma(load(column + (key + 1) * tile_rows<float>), factor, -reference[v]);
       if constexpr (Sums) sum[v] = sum[v] + exp2_nonpositive(first) + exp2_nonpositive(second);
       PairArithmetic::store_rows(column + key / 2 * tile_rows<float>,
-                                 PairArithmetic::narrow(exp2_for_bfloat16(first), exp2_for_bfloat16(second)));
+                                 cut_to_pairs(exp2_to_be_cut(first), exp2_to_be_cut(second)));
     }
   }
 }
