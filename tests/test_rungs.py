@@ -7,6 +7,8 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,31 +134,43 @@ def test_packed_weights_travel_between_rungs(run_python: RunPython, tmp_path: Pa
         run_python(head + code, env={"ATTNLIB_ISA": rung})
 
 
-@pytest.mark.parametrize("rung", [rung for rung in al.available_isas() if rung != al.isa()])
-def test_operations(rung: str, tmp_path: Path) -> None:
-    """The operation tests once more, in a process that runs on another rung."""
+OTHER_RUNGS = [rung for rung in al.available_isas() if rung != al.isa()]
+
+
+def run_operations(rung: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the operation tests in a process that runs on this rung."""
     suite = [TESTS / "ops", TESTS / "test_determinism.py", TESTS / "test_properties.py"]
     # What a rung extends is that rung's code: this process has run it, all but what the two do differently.
     extended = (rung, al.isa()) == ("avx512_vnni_bf16", "avx512_amx")
     chosen = ["-k", "bfloat16 or quantized or int8 or determinism"] if extended else []
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--maxfail=20",
-        "-p",
-        "no:cacheprovider",
-        *chosen,
-        *map(str, suite),
-    ]
-    result = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "ATTNLIB_ISA": rung, "PYTEST_ADDOPTS": ""},
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", "pytest", "-q", "--maxfail=20", "-p", "no:cacheprovider"),
+            *chosen,
+            *map(str, suite),
+        ],
+        cwd=folder,
+        # Other tests run beside it: threads that have nothing to do sleep.
+        env={**os.environ, "ATTNLIB_ISA": rung, "OMP_WAIT_POLICY": "passive", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """Two rungs at a time: most tests keep one CPU busy."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {rung: pool.submit(run_operations, rung, tmp_path_factory.mktemp(rung)) for rung in OTHER_RUNGS}
+
+
+@pytest.mark.parametrize("rung", OTHER_RUNGS)
+def test_operations(rung: str, runs: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
+    """The operation tests once more, in a process that runs on another rung."""
+    result = runs[rung].result()
     assert result.returncode == 0, f"on rung {rung}:\n{result.stdout[-8000:]}\n{result.stderr[-2000:]}"
     assert "skipped" not in result.stdout.splitlines()[-1]
