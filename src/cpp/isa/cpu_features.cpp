@@ -49,7 +49,7 @@ bool may_use_tiles() {
 }
 
 struct CpuFeatures {
-  bool x86_64_v2, avx2, avx512, avx512_vnni_bf16, avx512_amx;
+  bool x86_64_v2, avx2, avx512, avx512_vnni_bf16, amx;
 
   CpuFeatures() {
     const Registers one = cpuid(1, 0);
@@ -70,8 +70,7 @@ struct CpuFeatures {
              bit(seven.ebx, 31);
     avx512_vnni_bf16 = avx512 && bit(seven.ecx, 11) && bit(seven_one.eax, 5);
     // AMX-BF16, AMX-TILE, AMX-INT8; the shapes of the tiles and what they hold
-    avx512_amx = avx512_vnni_bf16 && bit(seven.edx, 22) && bit(seven.edx, 24) && bit(seven.edx, 25) &&
-                 (states & 0x60000u) == 0x60000u && may_use_tiles();
+    amx = bit(seven.edx, 22) && bit(seven.edx, 24) && bit(seven.edx, 25) && (states & 0x60000u) == 0x60000u;
   }
 };
 
@@ -83,7 +82,11 @@ bool cpu_supports_rung(std::string_view rung) {
   if (rung == "avx2") return cpu.avx2;
   if (rung == "avx512") return cpu.avx512;
   if (rung == "avx512_vnni_bf16") return cpu.avx512_vnni_bf16;
-  if (rung == "avx512_amx") return cpu.avx512_amx;
+  if (rung == "avx512_amx") {
+    // Asked for only where somebody wants this rung: it changes the process.
+    static const bool allowed = cpu.avx512_vnni_bf16 && cpu.amx && may_use_tiles();
+    return allowed;
+  }
   return false;
 }
 #elif defined(__aarch64__) && defined(__linux__)

@@ -15,7 +15,7 @@ struct KeyBlock {
   int count;
   const Element* keys;
   std::int64_t key_stride;
-  const Element* values;  // the stride is of A::together keys
+  const Element* values;  // the stride is of A::weight_group keys
   std::int64_t value_stride;
 };
 
