@@ -3,7 +3,8 @@
 #define ATTNLIB_STRINGIFY(name) #name
 #define ATTNLIB_NAME(name) ATTNLIB_STRINGIFY(name)
 
-namespace attnlib::ATTNLIB_ISA {
+// Where the tables are: in the rung itself, or in the one that it extends.
+namespace attnlib::ATTNLIB_BASE_ISA {
 
 extern const ActivationKernels activation_kernels;
 extern const AttentionDecodeKernels attention_decode_kernels;
@@ -15,18 +16,31 @@ extern const NormalizationKernels normalization_kernels;
 extern const RotaryKernels rotary_kernels;
 extern const SoftmaxKernels softmax_kernels;
 
+}  // namespace attnlib::ATTNLIB_BASE_ISA
+
+namespace attnlib::ATTNLIB_ISA {
+
+namespace base = ATTNLIB_BASE_ISA;
+
+#if defined(__AMX_TILE__)
+extern const MatrixUnitKernels matrix_unit_kernels;
+constexpr const MatrixUnitKernels* matrix_unit = &matrix_unit_kernels;
+#else
+constexpr const MatrixUnitKernels* matrix_unit = nullptr;
+#endif
+
 extern constinit const KernelTable table = {
     ATTNLIB_NAME(ATTNLIB_ISA),
-    &activation_kernels,
-    &attention_kernels,
-    &attention_decode_kernels,
-    &ceiling_kernels,
-    &lstm_cell_kernels,
-    &matmul_kernels,
-    &normalization_kernels,
-    &rotary_kernels,
-    &softmax_kernels,
-    nullptr,
+    &base::activation_kernels,
+    &base::attention_kernels,
+    &base::attention_decode_kernels,
+    &base::ceiling_kernels,
+    &base::lstm_cell_kernels,
+    &base::matmul_kernels,
+    &base::normalization_kernels,
+    &base::rotary_kernels,
+    &base::softmax_kernels,
+    matrix_unit,
 };
 
 }  // namespace attnlib::ATTNLIB_ISA

@@ -1,4 +1,4 @@
-// What table.cpp takes from the other files of this folder.
+// What matrix_unit.cpp takes from the other files of this folder.
 #pragma once
 
 #include "kernels/matrix_unit.hpp"
