@@ -15,21 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.functional import attention, cached_attention, rotary_embedding
-from attnlib.nn.kv_checks import (
-    check_limits,
-    check_tokens,
-    check_truncation,
-    storage_dtype,
-    whole_numbers,
-)
-from attnlib.nn.kv_pair import Pair, empty_pair, gathered_pair, stacked_pairs
-from attnlib.nn.kv_room import Limits, Room, make_room
+from attnlib.nn.kv_checks import check_limits, check_truncation, storage_dtype, whole_numbers
+from attnlib.nn.kv_layer import Kept, KVLayer, read_stores
+from attnlib.nn.kv_pair import empty_pair
+from attnlib.nn.kv_room import Limits
 from attnlib.nn.module import check_size
 
 __all__ = ["KVCache"]
-
-_Read = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
-_Step = tuple[Room, list[int]]
 
 
 class KVCache:
@@ -109,30 +101,27 @@ class KVCache:
         self.dtype = storage_dtype(dtype)
         room = capacity if max_length is None else min(capacity, max_length)
         shape = (batch_size, num_kv_heads, room, head_dim)
-        self._stores = [empty_pair(shape, self.dtype) for _ in range(num_layers)]
-        self._shared = [False] * num_layers
-        self._lengths = np.zeros((num_layers, batch_size), np.int64)
-        self._evicted = np.zeros((num_layers, batch_size), np.int64)
+        nothing = [0] * batch_size
+        self._layers = [KVLayer(empty_pair(shape, self.dtype), nothing, nothing) for _ in range(num_layers)]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens that every layer keeps, (B,); a layer in mid-step may have more."""
-        return self._lengths.min(axis=0) if self.num_layers else np.zeros(self.batch_size, np.int64)
+        return self._least([layer.lengths for layer in self._layers])
 
     @property
     def positions(self) -> NDArray[np.int64]:
         """Where the next token of each sequence stands, (B,), evicted tokens counted."""
-        total = self._lengths + self._evicted
-        return total.min(axis=0) if self.num_layers else np.zeros(self.batch_size, np.int64)
+        return self._least([layer.positions for layer in self._layers])
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, also of those shared with a fork."""
-        return sum(store.nbytes for pair in self._stores for store in pair)
+        return sum(store.nbytes for layer in self._layers for store in layer.stores)
 
     def append(
         self, layer: int, key: ArrayLike, value: ArrayLike, *, new_lengths: ArrayLike | None = None
-    ) -> _Read:
+    ) -> Kept:
         """Add tokens to one layer and return all that its attention reads.
 
         Parameters
@@ -157,9 +146,10 @@ class KVCache:
             If the layer, a shape or a dtype is not the cache's, or `max_length` would be passed. The cache
             is then unchanged.
         """
-        room, lengths = self._write(layer, key, value, new_lengths)
-        self._keep(layer, room, lengths)
-        return _read(room.stores, lengths)
+        here = self._layer(layer)
+        keys, values, new = here.checked(key, value, new_lengths)
+        here.keep(here.write(keys, values, new, self._limits), new)
+        return here.read()
 
     def attend(
         self,
@@ -201,11 +191,11 @@ class KVCache:
         if (cos is None) != (sin is None):
             raise ValueError("KVCache.attend: cos and sin are given together, or not at all")
         window = self.attention_window(window)
-        if cos is not None and np.ndim(cos) != 3 and positions is None and 0 <= layer < self.num_layers:
-            places = self._lengths[layer] + self._evicted[layer]
-            positions = places[:, None] + np.arange(query.shape[2])
+        here = self._layer(layer)
+        if cos is not None and np.ndim(cos) != 3 and positions is None:
+            positions = np.array(here.positions, np.int64)[:, None] + np.arange(query.shape[2])
         if self.holds_floats:
-            self._check("key", key)
+            here.check("key", key)
             return self.extend(
                 layer,
                 key.shape[2],
@@ -223,13 +213,14 @@ class KVCache:
             )
         if cos is not None and sin is not None:
             query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
-        room, lengths = self._write(layer, key, value, None)
-        keys, values, key_lengths = _read(room.stores, lengths)
+        new_keys, new_values, new = here.checked(key, value, None)
+        room = here.write(new_keys, new_values, new, self._limits)
+        keys, values, key_lengths = read_stores(room.stores, room.lengths_with(new))
         sides = None if window is None else (window - 1, None)
         heads = attention(
             query, keys, values, causal=True, window=sides, key_lengths=key_lengths, scale=scale
         )
-        self._keep(layer, room, lengths)
+        here.keep(room, new)
         return np.ascontiguousarray(heads.swapaxes(1, 2))
 
     def attention_window(self, window: int | None) -> int | None:
@@ -270,15 +261,16 @@ class KVCache:
         """
         if not self.holds_floats:
             raise TypeError("KVCache.extend: a cache of int8 can only be appended to")
-        room = self._room(layer, [count] * self.batch_size)
+        here, new = self._layer(layer), [count] * self.batch_size
+        room = here.room(new, self._limits)
         keys, values = (store.data for store in room.stores)
         result = write(keys, values, np.array(room.lengths, np.int64))
-        self._keep(layer, room, [length + count for length in room.lengths])
+        here.keep(room, new)
         return result
 
-    def read(self, layer: int) -> _Read:
+    def read(self, layer: int) -> Kept:
         """Return keys, values and lengths of one layer, as `append` does."""
-        return _read(self._stores[layer], self._lengths[layer].tolist())
+        return self._layers[layer].read()
 
     def truncate(self, length: ArrayLike) -> None:
         """Forget tokens after the first `length`, an integer or (B,): the rollback of speculation.
@@ -294,7 +286,8 @@ class KVCache:
         """
         limit = whole_numbers("truncate: length", length, self.batch_size)
         check_truncation(limit, self._lengths, self._evicted, self.window)
-        np.minimum(self._lengths, limit, out=self._lengths)
+        for layer in self._layers:
+            layer.lengths = np.minimum(layer.lengths, limit).tolist()
 
     def reorder(self, indices: ArrayLike) -> None:
         """Make sequence i what sequence ``indices[i]`` was (beams); B becomes ``len(indices)``."""
@@ -304,10 +297,7 @@ class KVCache:
         if ((rows < 0) | (rows >= self.batch_size)).any():
             raise ValueError(f"KVCache.reorder: indices must be in 0..{self.batch_size - 1}, got {rows}")
         rows = rows.astype(np.intp)
-        self._stores = [gathered_pair(pair, rows) for pair in self._stores]
-        self._shared = [False] * self.num_layers
-        self._lengths = self._lengths[:, rows]
-        self._evicted = self._evicted[:, rows]
+        self._layers = [layer.gathered(rows) for layer in self._layers]
         self.batch_size = len(rows)
 
     @classmethod
@@ -322,11 +312,8 @@ class KVCache:
         joined = object.__new__(cls)
         joined.__dict__.update(first.__dict__)
         joined.batch_size = sum(cache.batch_size for cache in caches)
-        joined._lengths = np.concatenate([cache._lengths for cache in caches], axis=1)
-        joined._evicted = np.concatenate([cache._evicted for cache in caches], axis=1)
-        joined._shared = [False] * first.num_layers
-        joined._stores = [
-            stacked_pairs([cache._stores[layer] for cache in caches]) for layer in range(first.num_layers)
+        joined._layers = [
+            KVLayer.stacked(layers) for layers in zip(*(cache._layers for cache in caches), strict=True)
         ]
         return joined
 
@@ -340,22 +327,18 @@ class KVCache:
         Each layer is copied when it is first appended to, by whichever cache does so.
         """
         check_size("KVCache.fork", n=n)
-        self._shared = [True] * self.num_layers
         forks = []
         for _ in range(n):
             twin = object.__new__(KVCache)
             twin.__dict__.update(self.__dict__)
-            twin._stores = list(self._stores)
-            twin._shared = list(self._shared)
-            twin._lengths = self._lengths.copy()
-            twin._evicted = self._evicted.copy()
+            twin._layers = [layer.fork() for layer in self._layers]
             forks.append(twin)
         return forks
 
     def reset(self) -> None:
         """Forget all tokens and keep the room for new ones."""
-        self._lengths[:] = 0
-        self._evicted[:] = 0
+        for layer in self._layers:
+            layer.lengths = layer.evicted = [0] * self.batch_size
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the valid part of the cache to `path`, an npz file without pickles, whole or not at all."""
@@ -371,54 +354,30 @@ class KVCache:
 
         return load_cache(Path(path))
 
-    def _room(self, layer: int, new: list[int]) -> Room:
-        """Find where new tokens of each sequence go, or make room for them; nothing changes yet.
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.max_length, self.window, self.evict_by)
 
-        As plain integers: this is called for each layer of each token, and small arrays are slow.
-        """
+    def _least(self, counts: list[list[int]]) -> NDArray[np.int64]:
+        """Find for each sequence the least of the layers' counts."""
+        if not counts:
+            return np.zeros(self.batch_size, np.int64)
+        return np.array([min(row) for row in zip(*counts, strict=True)], np.int64)
+
+    @property
+    def _lengths(self) -> NDArray[np.int64]:
+        """Tokens kept of each sequence by each layer, (layers, B)."""
+        return self._table([layer.lengths for layer in self._layers])
+
+    @property
+    def _evicted(self) -> NDArray[np.int64]:
+        """Tokens evicted of each sequence by each layer, (layers, B)."""
+        return self._table([layer.evicted for layer in self._layers])
+
+    def _table(self, counts: list[list[int]]) -> NDArray[np.int64]:
+        return np.array(counts, np.int64).reshape(self.num_layers, self.batch_size)
+
+    def _layer(self, layer: int) -> KVLayer:
         if not 0 <= layer < self.num_layers:
             raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
-        lengths: list[int] = self._lengths[layer].tolist()
-        stores = self._stores[layer]
-        capacity = stores[0].data.shape[2]
-        if self._shared[layer] or max(lengths, default=0) + max(new, default=0) > capacity:
-            return make_room(stores, lengths, new, Limits(self.max_length, self.window, self.evict_by))
-        return Room(stores, lengths)
-
-    def _write(self, layer: int, key: ArrayLike, value: ArrayLike, new_lengths: ArrayLike | None) -> _Step:
-        """Write new tokens behind those that a layer keeps, which are only counted by `_keep`."""
-        keys, values = np.asarray(key), np.asarray(value)
-        self._check("key", keys)
-        self._check("value", values)
-        count = keys.shape[2]
-        if values.shape[2] != count:
-            raise ValueError(f"KVCache.append: key {keys.shape} and value {values.shape} differ")
-        if new_lengths is None:
-            new = [count] * self.batch_size
-        else:
-            new = whole_numbers("append: new_lengths", new_lengths, self.batch_size, count).tolist()
-        room = self._room(layer, new)
-        for store, array in zip(room.stores, (keys, values), strict=True):
-            if len({*room.lengths}) == len({*new}) == 1:
-                store.write(slice(None), room.lengths[0], array[:, :, : new[0]])
-            else:
-                for row, (start, length) in enumerate(zip(room.lengths, new, strict=True)):
-                    store.write(row, start, array[row, :, :length])
-        return room, [start + length for start, length in zip(room.lengths, new, strict=True)]
-
-    def _keep(self, layer: int, room: Room, lengths: list[int]) -> None:
-        """Let a layer have what has been written to `room`: the end of a step that nothing refused."""
-        if room.stores is not self._stores[layer]:
-            self._stores[layer] = room.stores
-            self._shared[layer] = False
-            self._evicted[layer] += self._lengths[layer] - np.array(room.lengths, np.int64)
-        self._lengths[layer] = lengths
-
-    def _check(self, name: str, tokens: NDArray[Any]) -> None:
-        check_tokens(name, tokens, self.batch_size, self.num_kv_heads, self.head_dim, self.dtype)
-
-
-def _read(stores: Pair, lengths: list[int]) -> _Read:
-    longest = max(lengths, default=0)
-    key, value = stores
-    return key.read(longest), value.read(longest), np.array(lengths, np.int64)
+        return self._layers[layer]

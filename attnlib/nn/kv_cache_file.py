@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from attnlib.nn.kv_cache import KVCache
+from attnlib.nn.kv_layer import KVLayer
 from attnlib.nn.kv_pair import empty_pair
 from attnlib.nn.npz_file import read_npz, write_npz
 
@@ -27,15 +28,15 @@ def save_cache(cache: KVCache, path: Path) -> None:
         "lengths": cache._lengths,
         "evicted": cache._evicted,
     }
-    for layer, pair in enumerate(cache._stores):
-        kept = int(cache._lengths[layer].max(initial=0))
-        for name, store in zip(("key", "value"), pair, strict=True):
+    for number, layer in enumerate(cache._layers):
+        kept = max(layer.lengths, default=0)
+        for name, store in zip(("key", "value"), layer.stores, strict=True):
             data = store.data[:, :, :kept]
             # npz does not know bfloat16: its bits are kept.
             bits = np.ascontiguousarray(data).view(np.uint16) if data.dtype.itemsize == 2 else data
-            entries[f"{name}.{layer}"] = bits
+            entries[f"{name}.{number}"] = bits
             if store.scales is not None:
-                entries[f"{name}_scales.{layer}"] = store.scales[:, :, :kept]
+                entries[f"{name}_scales.{number}"] = store.scales[:, :, :kept]
     write_npz(path, entries)
 
 
@@ -81,10 +82,8 @@ def _from_entries(entries: dict[str, NDArray[Any]]) -> KVCache:
             store.data[:] = found[name].view(cache.dtype)
             if store.scales is not None:
                 store.scales[:] = found[f"{name}_scales"]
-        cache._stores.append(pair)
+        cache._layers.append(KVLayer(pair, lengths[layer].tolist(), evicted[layer].tolist()))
     cache.num_layers = layers
-    cache._shared = [False] * layers
-    cache._lengths, cache._evicted = lengths, evicted
     return cache
 
 

@@ -29,11 +29,10 @@ def storage_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return _STORED[name]
 
 
-def check_tokens(
-    name: str, tokens: NDArray[Any], batch: int, heads: int, size: int, stored: np.dtype[Any]
-) -> None:
-    """Check that new keys or values are (B, G, S, D), of a dtype that a cache of `stored` takes."""
-    shape = tokens.shape
+def check_tokens(name: str, tokens: NDArray[Any], store: NDArray[Any]) -> None:
+    """Check that new keys or values are (B, G, S, D), of a dtype that `store`, (B, G, capacity, D), takes."""
+    batch, heads, _, size = store.shape
+    shape, stored = tokens.shape, store.dtype
     if len(shape) != 4 or (shape[0], shape[1], shape[3]) != (batch, heads, size):
         expected = f"({batch}, {heads}, S, {size})"
         raise ValueError(f"KVCache.append: {name} has shape {shape}, the cache needs {expected}")

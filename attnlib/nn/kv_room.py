@@ -23,6 +23,10 @@ class Room(NamedTuple):
     stores: Pair
     lengths: list[int]
 
+    def lengths_with(self, new: list[int]) -> list[int]:
+        """Count the `new` tokens of each sequence, too."""
+        return [length + count for length, count in zip(self.lengths, new, strict=True)]
+
 
 def make_room(stores: Pair, lengths: list[int], new: list[int], limits: Limits) -> Room:
     """Copy what is kept of `lengths` tokens to where `new` ones have room behind them.

@@ -62,7 +62,7 @@ def test_evicted_tokens_do_not_come_back() -> None:
 
 def assert_side_by_side(cache: KVCache) -> None:
     """Values begin where keys end: one block of memory."""
-    for keys, values in cache._stores:
+    for keys, values in (layer.stores for layer in cache._layers):
         start, after = (array.__array_interface__["data"][0] for array in (keys.data, values.data))
         assert after - start == keys.data.nbytes
 
