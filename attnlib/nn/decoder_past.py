@@ -81,14 +81,13 @@ class DecoderPast:
 
         Sequences that all read one memory go on sharing it, and nothing of it is copied.
         """
-        before = self.batch_size
         self.target.reorder(indices)
         if self.memory.batch_size == 1:
             return
         rows = np.asarray(indices)
         if len({*rows.tolist()}) == 1:
             self.memory.reorder(rows[:1])
-        elif rows.tolist() != list(range(before)):
+        else:
             self.memory.reorder(rows)
 
     def fork(self, n: int) -> list[DecoderPast]:

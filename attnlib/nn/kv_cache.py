@@ -290,12 +290,17 @@ class KVCache:
             layer.lengths = np.minimum(layer.lengths, limit).tolist()
 
     def reorder(self, indices: ArrayLike) -> None:
-        """Make sequence i what sequence ``indices[i]`` was (beams); B becomes ``len(indices)``."""
+        """Make sequence i what sequence ``indices[i]`` was (beams); B becomes ``len(indices)``.
+
+        Where each stays what it is, nothing is copied.
+        """
         rows = np.asarray(indices)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise TypeError(f"KVCache.reorder: indices must be 1-D integers, got {rows.dtype} {rows.shape}")
         if ((rows < 0) | (rows >= self.batch_size)).any():
             raise ValueError(f"KVCache.reorder: indices must be in 0..{self.batch_size - 1}, got {rows}")
+        if rows.tolist() == list(range(self.batch_size)):
+            return
         rows = rows.astype(np.intp)
         self._layers = [layer.gathered(rows) for layer in self._layers]
         self.batch_size = len(rows)

@@ -16,6 +16,7 @@ from attnlib.models.files.checkpoint import open_safetensors
 from attnlib.models.generation.decoding import proceed
 from attnlib.models.generation.options import GenerationOptions, StreamOptions
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
+from attnlib.nn import kv_layer
 
 from . import decoders
 from .decoders import save_file
@@ -154,6 +155,28 @@ def test_beams_find_what_is_likelier(model: models.LanguageModel) -> None:
         logits = model([ids + beams.tokens])[0, len(ids) - 1 : -1].astype(np.float64)
         total = sum(row[t] - np.logaddexp.reduce(row) for row, t in zip(logits, beams.tokens, strict=True))
         assert beams.score == pytest.approx(total, abs=1e-3)
+
+
+def test_beams_that_stay_in_order_copy_nothing(
+    model: models.LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders, copies = [], []
+    reorder, gathered = nn.KVCache.reorder, kv_layer.gathered_pair
+
+    def asked(cache: nn.KVCache, order: list[int]) -> None:
+        orders.append((order, cache.batch_size))
+        reorder(cache, order)
+
+    def copied(pair: Any, rows: Any) -> Any:
+        copies.append(rows.tolist())
+        return gathered(pair, rows)
+
+    monkeypatch.setattr(nn.KVCache, "reorder", asked)
+    monkeypatch.setattr(kv_layer, "gathered_pair", copied)
+    model.generate("Hello", max_new_tokens=40, stop_token_ids=[], num_beams=2)
+    others = [order for order, batch in orders if order != [*range(batch)]]
+    assert 0 < len(others) < len(orders)
+    assert copies == [order for order in others for _ in range(model.decoder.num_layers)]
 
 
 def test_a_callback_rules(model: models.LanguageModel) -> None:

@@ -83,6 +83,24 @@ def test_keys_and_values_stay_side_by_side(dtype: str, tmp_path: Path) -> None:
     assert_side_by_side(KVCache.load(tmp_path / "cache"))
 
 
+def test_an_order_that_is_kept_copies_nothing() -> None:
+    cache = KVCache(1, 2, 2, 4)
+    cache.append(0, *np.ones((2, 2, 2, 3, 4), np.float32))
+    before = cache.read(0)[0]
+    cache.reorder([0, 1])
+    assert np.shares_memory(cache.read(0)[0], before)
+    # A fork's arrays are still the original's, and still not written.
+    fork = cache.fork(1)[0]
+    fork.reorder([0, 1])
+    fork.truncate(1)
+    fork.append(0, *np.zeros((2, 2, 2, 1, 4), np.float32))
+    assert (cache.read(0)[0] == 1).all()
+    for order in ([0], [1, 0], [0, 1, 0]):
+        (other,) = cache.fork(1)
+        other.reorder(order)
+        assert not np.shares_memory(other.read(0)[0], before)
+
+
 def test_no_sequences() -> None:
     """A cache whose sequences have all ended still takes steps of none."""
     cache = KVCache(1, 2, 1, 3, capacity=0)
