@@ -7,7 +7,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import oracle
 import pytest
+from quantization import input_error, rounding_error, weight_error
+from tolerance import assert_within
 
 import attnlib as al
 from attnlib import nn
@@ -66,20 +69,33 @@ def test_formula(
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_int8(groups: int, rng: np.random.Generator, assert_close: Any) -> None:
+@pytest.mark.parametrize("one_sign", [False, True])
+def test_int8(groups: int, one_sign: bool, rng: np.random.Generator) -> None:
+    """Half a step of each weight and of each value of a window; errors of one sign have nothing to cancel."""
     layer = nn.Conv1d(32, 64, 3, padding=1, groups=groups, rng=rng)
     x = rng.standard_normal((2, 32, 40)).astype(np.float32)
+    if one_sign:
+        x = np.abs(x)
+        layer.load_state_dict({name: np.abs(part) for name, part in layer.state_dict().items()})
     original = layer.state_dict()["weight"]
-    layer.to("int8")
+    stored = layer.to("int8").state_dict()["weight"]
+    assert stored.shape == original.shape == (64, 32 // groups, 3)
     twin = nn.Conv1d(32, 64, 3, padding=1, groups=groups)
     twin.load_state_dict(layer.state_dict())
-    # What differs is the windows of 8 bits: a value is off by at most 1/254 of the largest of its window,
-    # some 3 deviations, so a sum of random signs by 0.7 % of its deviation. The largest of 5,000 results is
-    # some 4 deviations, and that of as many errors too; twice that.
-    assert_close(layer(x), twin(x).astype(np.float64), 0.014)
-    # Half a step of the coarsest column, and as much again for the balance of columns.
-    assert np.abs(layer.state_dict()["weight"] - original).max() <= np.abs(original).max() / 127
-    assert layer.state_dict()["weight"].shape == (64, 32 // groups, 3)
+    wanted = twin.to("float64")(x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=2)  # (B, C, M, K)
+    found = layer(x)
+    for group, packed in enumerate(layer.weight.value):
+        mine = slice(group * 64 // groups, (group + 1) * 64 // groups)
+        # A row of the product holds the channels of one step after those of another.
+        flat = original[mine].swapaxes(1, 2).reshape(64 // groups, -1)
+        error = stored[mine].swapaxes(1, 2).reshape(flat.shape) - oracle.float64(flat)
+        assert (np.abs(error) <= weight_error(flat, packed)).all()
+        channels = windows[:, group * 32 // groups : (group + 1) * 32 // groups]
+        rows = channels.transpose(0, 2, 3, 1).reshape(2, 40, -1)
+        bound = input_error(rows, packed, None) + rounding_error(rows, packed.unpack(), 1)
+        assert_within(found[:, mine], wanted[:, mine], bound.swapaxes(1, 2))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

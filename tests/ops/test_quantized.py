@@ -12,6 +12,7 @@ import oracle
 import pytest
 from arrays import BFLOAT16, FLOAT16, FLOAT32, LAYOUTS, epsilon, native, normal, same_bits
 from processes import RunPython
+from quantization import input_error, rounding_error, weight_error
 from tolerance import assert_within
 
 import attnlib as al
@@ -21,45 +22,6 @@ by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 by_format = pytest.mark.parametrize("stored", ["int8", "int4"])
 SHAPES = ((1, 1), (7, 17), (48, 64), (49, 65), (130, 33), (257, 129), (5, 3072))
 ACTIVATIONS = (None, "relu", "gelu", "gelu_tanh", "silu", "tanh")
-
-
-def row_steps(x: np.ndarray, group: int | None) -> np.ndarray:
-    """The widest step of a row's (a group's) codes: its range over 255, or its largest size over 127.
-
-    int8 widens the range to 0, so it is at most the sum of both sides; outliers only make the steps finer.
-    """
-    wide = oracle.float64(x)
-    if group is None:
-        low, high = np.minimum(wide.min(axis=-1), 0), np.maximum(wide.max(axis=-1), 0)
-        return np.repeat(((high - low) / 255)[..., None], wide.shape[-1], axis=-1)
-    steps = np.empty_like(wide)
-    for first in range(0, wide.shape[-1], group):
-        part = wide[..., first : first + group]
-        steps[..., first : first + group] = np.abs(part).max(axis=-1, keepdims=True) / 127
-    return steps
-
-
-def balance_of(packed: Any, rows: int, columns: int) -> np.ndarray:
-    """What the columns of an int8 weight's input are multiplied by, read from the pickled state."""
-    state = packed.__getstate__()
-    return oracle.float64(state[4]).reshape(columns) if state[0] == "int8" else np.ones(columns)
-
-
-def input_error(x: np.ndarray, packed: Any, group: int | None) -> np.ndarray:
-    """How far quantising the rows of x may move x @ weight.T: half a step of each value at worst."""
-    weight = oracle.float64(packed.unpack())
-    balance = balance_of(packed, *packed.shape)
-    steps = row_steps(oracle.float64(x) * balance, group)
-    # 0.501: the code of 0 is rounded as well, and the arithmetic of the steps is float32's.
-    return 0.501 * steps @ np.abs(weight / balance).T
-
-
-def rounding_error(x: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
-    """float32 rounding of the scales and, for int4, of the sum over groups."""
-    magnitude = np.abs(oracle.float64(x)) @ np.abs(oracle.float64(weight)).T
-    return (
-        (8 + 2 * groups) * epsilon(FLOAT32) * (magnitude + np.abs(oracle.float64(x)).max(-1, keepdims=True))
-    )
 
 
 @by_format
@@ -75,9 +37,7 @@ def test_weights(shape: tuple[int, int], dtype: Any, stored: str, rng: np.random
     assert unpacked.dtype == FLOAT32
     exact = oracle.float64(weight)
     if stored == "int8":
-        balance = balance_of(packed, *shape)
-        step = np.abs(exact / balance).max(axis=1, keepdims=True) / 127 * balance
-        bound = 0.5001 * step + 1e-6 * np.abs(exact)
+        bound = weight_error(weight, packed)
     else:
         bound = np.empty(shape)
         for first in range(0, shape[1], 32):
