@@ -31,7 +31,9 @@ class Room(NamedTuple):
 def make_room(stores: Pair, lengths: list[int], new: list[int], limits: Limits) -> Room:
     """Copy what is kept of `lengths` tokens to where `new` ones have room behind them.
 
-    The old stores stay as they are, so that a step that is refused later has changed nothing.
+    The old stores stay as they are, so that a step that is refused later has changed nothing: attention
+    checks its arguments after this, and may be interrupted. To move tokens within the stores would save the
+    memory of one layer for a moment, and evict tokens for steps that are never taken.
 
     Raises
     ------
