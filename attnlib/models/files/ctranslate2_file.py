@@ -8,7 +8,6 @@ the other; at its end, second names of some. The layout was read off files and t
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib.models.files.header_reader import HeaderReader
 from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["CTranslate2File"]
@@ -82,21 +82,21 @@ class CTranslate2File:
         if path.stat().st_size < 8:
             raise ValueError(f"{path}: not a model of CTranslate2: it has {path.stat().st_size} bytes")
         self._file = MappedFile(path)
-        cursor = _Cursor(path, self._file.bytes.data)
-        if (version := cursor.number("<I")) != _VERSION:
+        reader = HeaderReader(path, self._file.bytes.data)
+        if (version := reader.scalar("<I")) != _VERSION:
             raise ValueError(
                 f"{path}: binary version {version} of CTranslate2 is not supported, only {_VERSION}"
             )
-        self.spec = cursor.text()
-        self.revision = cursor.number("<I")
+        self.spec = _text(reader)
+        self.revision = int(reader.scalar("<I"))
         self._entries: dict[str, _Entry] = {}
-        for _ in range(cursor.count("variables", _LEAST_VARIABLE)):
-            name, entry = cursor.variable()
+        for _ in range(reader.count("<I", "variables", _LEAST_VARIABLE)):
+            name, entry = _variable(reader)
             if name in self._entries:
                 raise ValueError(f"{path}: variable {name} is there twice")
             self._entries[name] = entry
-        for _ in range(cursor.count("aliases", _LEAST_ALIAS)):
-            alias, name = cursor.text(), cursor.text()
+        for _ in range(reader.count("<I", "aliases", _LEAST_ALIAS)):
+            alias, name = _text(reader), _text(reader)
             target = self._entries.get(name)
             if target is None or self._entries.get(alias, target) is not target:
                 raise ValueError(f"{path}: alias {alias} of {name} makes no sense")
@@ -183,59 +183,24 @@ class CTranslate2File:
         return result
 
 
-class _Cursor:
-    """A place in the file that never leaves it."""
+def _text(reader: HeaderReader) -> str:
+    return reader.text("<H").removesuffix("\0")
 
-    def __init__(self, path: Path, data: memoryview) -> None:
-        self._path = path
-        self._data = data
-        self._position = 0
 
-    def _step(self, size: int, what: str) -> int:
-        """Go on by `size` bytes and return where they begin."""
-        begin, left = self._position, len(self._data) - self._position
-        if size > left:
-            raise ValueError(
-                f"{self._path}: cut off: {what} wants {size} bytes from byte {begin} on, the file has "
-                f"{len(self._data)}"
-            )
-        self._position += size
-        return begin
-
-    def number(self, layout: str, what: str = "a number") -> int:
-        return int(struct.unpack_from(layout, self._data, self._step(struct.calcsize(layout), what))[0])
-
-    def count(self, what: str, least: int) -> int:
-        """Read how many entries of at least `least` bytes follow."""
-        number = self.number("<I")
-        if number > (len(self._data) - self._position) // least:
-            raise ValueError(
-                f"{self._path}: it says that {number} {what} follow, more than fit in a file of "
-                f"{len(self._data)} bytes"
-            )
-        return number
-
-    def text(self) -> str:
-        size = self.number("<H")
-        begin = self._step(size, "a name")
-        try:
-            return bytes(self._data[begin : begin + size]).removesuffix(b"\0").decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._path}: a name is not valid UTF-8: {error}") from None
-
-    def variable(self) -> tuple[str, _Entry]:
-        name = self.text()
-        axes = self.number("<B")
-        if axes > 4:
-            raise ValueError(f"{self._path}: {name} has {axes} axes; up to 4 are possible")
-        shape = tuple(self.number("<I") for _ in range(axes))
-        kind = self.number("<B")
-        if kind >= len(_DTYPES):
-            raise ValueError(f"{self._path}: {name} has a dtype of number {kind}, which is not known")
-        entry = _Entry(shape, _DTYPES[kind], self._position + 4)
-        if (size := self.number("<I")) != entry.size or not is_countable(shape, 8):
-            raise ValueError(
-                f"{self._path}: {name} has {size} bytes, but as {entry.dtype} {shape} it takes {entry.size}"
-            )
-        self._step(size, name)
-        return name, entry
+def _variable(reader: HeaderReader) -> tuple[str, _Entry]:
+    name = _text(reader)
+    axes = reader.scalar("<B")
+    if axes > 4:
+        raise ValueError(f"{reader.path}: {name} has {axes} axes; up to 4 are possible")
+    shape = tuple(int(reader.scalar("<I")) for _ in range(axes))
+    kind = reader.scalar("<B")
+    if kind >= len(_DTYPES):
+        raise ValueError(f"{reader.path}: {name} has a dtype of number {kind}, which is not known")
+    size = int(reader.scalar("<I"))
+    entry = _Entry(shape, _DTYPES[kind], reader.position)
+    if size != entry.size or not is_countable(shape, 8):
+        raise ValueError(
+            f"{reader.path}: {name} has {size} bytes, but as {entry.dtype} {shape} it takes {entry.size}"
+        )
+    reader.skip(size, name)
+    return name, entry

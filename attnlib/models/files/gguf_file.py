@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields
+from attnlib.models.files.header_reader import HeaderReader
 from attnlib.models.files.mapped_file import MappedFile, is_countable
 
 __all__ = ["GgufFile"]
@@ -89,20 +90,21 @@ class GgufFile:
             raise ValueError(f"{path}: not a GGUF file: it has {path.stat().st_size} bytes")
         self._file = MappedFile(path)
         self._bytes = self._file.bytes
-        header = _Header(path, self._bytes.data)
+        header = HeaderReader(path, self._bytes.data)
         if header.take(4) != b"GGUF":
             raise ValueError(f"{path}: not a GGUF file: it does not begin with GGUF")
         if (version := header.scalar("<I")) not in (2, 3):
             raise ValueError(f"{path}: GGUF version {version} is not supported; known are 2 and 3")
-        tensors, fields = header.count("tensors", _LEAST_TENSOR), header.count("fields", _LEAST_FIELD)
+        tensors = header.count("<Q", "tensors", _LEAST_TENSOR)
+        fields = header.count("<Q", "fields", _LEAST_FIELD)
         found = {}
         for _ in range(fields):
-            name = header.text()
-            found[name] = header.value(header.scalar("<I"))
+            name = _text(header)
+            found[name] = _value(header, header.scalar("<I"))
         self.fields = Fields(path, found)
         self._entries: dict[str, _Entry] = {}
         for _ in range(tensors):
-            name, entry = header.tensor()
+            name, entry = _tensor(header)
             if name in self._entries:
                 raise ValueError(f"{path}: tensor {name} is there twice")
             self._entries[name] = entry
@@ -207,64 +209,32 @@ class GgufFile:
         return data.reshape(*entry.shape[:-1], row)
 
 
-class _Header:
-    """A cursor over the bytes of the header that never leaves the file."""
+def _text(header: HeaderReader) -> str:
+    return header.text("<Q")
 
-    def __init__(self, path: Path, data: memoryview) -> None:
-        self._path = path
-        self._data = data
-        self.position = 0
 
-    def take(self, size: int) -> bytes:
-        if size > len(self._data) - self.position:
-            raise ValueError(
-                f"{self._path}: cut off: the header wants {size} bytes from byte {self.position} on, "
-                f"the file has {len(self._data)}"
-            )
-        self.position += size
-        return bytes(self._data[self.position - size : self.position])
+def _value(header: HeaderReader, kind: int) -> Any:
+    if kind == _STRING:
+        return _text(header)
+    if kind == _ARRAY:
+        item = header.scalar("<I")
+        if item == _STRING:
+            return [_text(header) for _ in range(header.count("<Q", "texts", 8))]
+        if item in _SCALARS:
+            layout = _SCALARS[item]
+            size = struct.calcsize(layout)
+            length = header.count("<Q", "numbers", size)
+            return np.frombuffer(header.take(length * size), layout).tolist()
+        raise ValueError(f"{header.path}: an array of type {item} in the header is not supported")
+    if kind not in _SCALARS:
+        raise ValueError(f"{header.path}: a field of type {kind} in the header is not known")
+    return header.scalar(_SCALARS[kind])
 
-    def scalar(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
-    def count(self, what: str, least: int) -> int:
-        """Read how many entries of at least `least` bytes follow."""
-        number = int(self.scalar("<Q"))
-        if number > (len(self._data) - self.position) // least:
-            raise ValueError(
-                f"{self._path}: the header says {number} {what}, more than fit in a file of "
-                f"{len(self._data)} bytes"
-            )
-        return number
-
-    def text(self) -> str:
-        data = self.take(self.count("bytes of a text", 1))
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._path}: a text in the header is not valid UTF-8: {error}") from None
-
-    def value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self.text()
-        if kind == _ARRAY:
-            item = self.scalar("<I")
-            if item == _STRING:
-                return [self.text() for _ in range(self.count("texts", 8))]
-            if item in _SCALARS:
-                layout = _SCALARS[item]
-                size = struct.calcsize(layout)
-                length = self.count("numbers", size)
-                return np.frombuffer(self.take(length * size), layout).tolist()
-            raise ValueError(f"{self._path}: an array of type {item} in the header is not supported")
-        if kind not in _SCALARS:
-            raise ValueError(f"{self._path}: a field of type {kind} in the header is not known")
-        return self.scalar(_SCALARS[kind])
-
-    def tensor(self) -> tuple[str, _Entry]:
-        name = self.text()
-        axes = self.scalar("<I")
-        if not 1 <= axes <= 4:
-            raise ValueError(f"{self._path}: tensor {name} has {axes} axes; from 1 to 4 are possible")
-        shape = tuple(int(self.scalar("<Q")) for _ in range(axes))[::-1]
-        return name, _Entry(shape, int(self.scalar("<I")), int(self.scalar("<Q")))
+def _tensor(header: HeaderReader) -> tuple[str, _Entry]:
+    name = _text(header)
+    axes = header.scalar("<I")
+    if not 1 <= axes <= 4:
+        raise ValueError(f"{header.path}: tensor {name} has {axes} axes; from 1 to 4 are possible")
+    shape = tuple(int(header.scalar("<Q")) for _ in range(axes))[::-1]
+    return name, _Entry(shape, int(header.scalar("<I")), int(header.scalar("<Q")))
