@@ -320,6 +320,10 @@ def test_bad_input(model: models.LanguageModel, prompts: Any, options: dict[str,
         ),
         ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
         ({"num_hidden_layers": 3}, "model.layers.2.input_layernorm.weight is missing"),
+        (
+            {"num_hidden_layers": 1},
+            r"model\.layers\.1\.\S+ is there, but the number of layers in the configuration is 1$",
+        ),
     ],
 )
 def test_bad_folders(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -219,6 +219,10 @@ def test_bad_features(model: models.SpeechModel) -> None:
         ({"decoder_attention_heads": 3}, "decoder_attention_heads 3 does not divide d_model 32"),
         ({"num_mel_bins": 128}, r"conv1.weight is \(32, 80, 3\), the configuration wants \(32, 128, 3\)"),
         ({"encoder_layers": 3}, "model.encoder.layers.2.self_attn.q_proj.weight is missing"),
+        (
+            {"decoder_layers": 1},
+            r"model\.decoder\.layers\.1\.\S+ is there, but the number of layers in the configuration is 1$",
+        ),
         ({"activation_function": "relu"}, "activation_function"),
         ({"scale_embedding": True}, "scale_embedding"),
         ({"vocab_size": 270}, "leaves no room for 20 times"),

@@ -196,6 +196,13 @@ def test_bad_input(
         ("t5", {"d_kv": 13}, r"SelfAttention.q.weight with .* is \(108, 32\), the configuration wants \(117"),
         ("t5", {"feed_forward_proj": "relu"}, "encoder.block.0.layer.1.DenseReluDense.wi.weight is missing"),
         ("t5", {"num_decoder_layers": 3}, "decoder.block.2.layer.0.layer_norm.weight is missing"),
+        ("t5", {"num_layers": 1}, r"encoder\.block\.1\.\S+ is there, but the number of layers"),
+        ("t5", {"num_decoder_layers": 1}, r"decoder\.block\.1\.\S+ is there, but the number of layers"),
+        (
+            "marian",
+            {"encoder_layers": 1},
+            r"model\.encoder\.layers\.1\.\S+ is there, but the number of layers",
+        ),
         ("t5", {"vocab_size": 90}, r"shared.weight is \(83, 32\), the configuration wants \(90, 32\)"),
         ("t5", {"decoder_start_token_id": None}, "decoder_start_token_id is missing"),
         ("t5", {"decoder_start_token_id": 83}, "decoder_start_token_id must be from 0 to 82, found 83"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,9 @@ Change = Callable[[NDArray[Any]], NDArray[Any]]
 # A parameter that stays as the file has it is a view of the file, unless it has fewer bytes than this: a
 # norm's weight that is read for every token would keep the pages around it in memory, thirty times its size.
 _LEAST_VIEW = 64 << 10
+
+# The first number of a tensor's name is that of its layer: "model.layers.3.", "blk.3.", "decoder/layer_3/".
+_LAYER = re.compile(r"(.*?[./_])(\d+)[./]")
 
 _HALVES = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 
@@ -141,7 +145,8 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
     Raises
     ------
     ValueError
-        If tensors are missing or of another shape than the configuration wants; all are named.
+        If tensors are missing, of another shape than the configuration wants, or of layers that it does not
+        have: a model without these would silently be another. All are named, of layers too many the first.
     """
     shapes = checkpoint.shapes
     complaints = []
@@ -151,6 +156,7 @@ def fill(slots: Mapping[str, Parameter[Any]], sources: Mapping[str, Source], che
         wanted = slots[parameter].shape[:: -1 if source.transposed else 1]
         if not missing and (found := _joined(source, shapes)) != wanted:
             complaints.append(f"{' with '.join(source.names)} is {found}, the configuration wants {wanted}")
+    complaints += _layers_too_many(sources.values(), shapes)
     if complaints:
         more = f"; and {len(complaints) - 10} more" if len(complaints) > 10 else ""
         raise ValueError(f"{checkpoint.path}: {'; '.join(complaints[:10])}{more}")
@@ -172,6 +178,19 @@ def stacked(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if {part.dtype for part in parts} == _HALVES:
         return np.concatenate([part.astype(np.float32) for part in parts])
     return np.concatenate(parts)
+
+
+def _layers_too_many(sources: Iterable[Source], names: Iterable[str]) -> Iterator[str]:
+    """Complain about the first tensor, in each stack of layers, that is in none of those of `sources`."""
+    layers: dict[str, set[str]] = {}
+    for source in sources:
+        for name in source.names:
+            if found := _LAYER.match(name):
+                layers.setdefault(found[1], set()).add(found[2])
+    for name in names:
+        if (found := _LAYER.match(name)) and found[1] in layers and found[2] not in layers[found[1]]:
+            number = len(layers.pop(found[1]))
+            yield f"{name} is there, but the number of layers in the configuration is {number}"
 
 
 def _joined(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
