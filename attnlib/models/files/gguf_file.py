@@ -119,11 +119,6 @@ class GgufFile:
         """The shape of each tensor, outermost axis first."""
         return {name: entry.shape for name, entry in self._entries.items()}
 
-    @property
-    def other_dtypes(self) -> dict[str, str]:
-        """Tensors that are not numbers of a model: none, since such a file is refused."""
-        return {}
-
     def tensor(self, name: str) -> NDArray[Any]:
         """Return the tensor `name` of `shapes`: a view of the file, or float32 made of quantised blocks."""
         entry = self._entries[name]
