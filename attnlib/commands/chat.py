@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from attnlib.commands.files import decoded_lines
+from attnlib.commands.files import input_lines
 from attnlib.commands.text_arguments import (
     add_model,
     add_sampling,
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     model, _ = load_language_model(options)
     conversation = Conversation(model, system=options.system)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    lines = _typed_lines() if interactive else decoded_lines(sys.stdin.buffer, "standard input")
+    lines = _typed_lines() if interactive else input_lines()
     for turn, line in enumerate(lines):
         if line.strip() == "/exit":
             return

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.commands.arguments import add_threads, positive, use_threads
-from attnlib.commands.files import decoded_lines
+from attnlib.commands.files import decoded_lines, input_lines
 from attnlib.whole_file import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
 def _lines(name: str) -> Iterator[tuple[Iterator[str], int | None]]:
     """Open a file of texts: the lines, and how many there are if that can be known beforehand."""
     if name == "-":
-        yield decoded_lines(sys.stdin.buffer, "standard input"), None
+        yield input_lines(), None
         return
     with Path(name).open("rb") as file:
         total = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
+from attnlib.commands.files import input_text
 from attnlib.commands.text_arguments import (
     add_model,
     add_sampling,
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     model, tokenizer = load_language_model(options)
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = input_text() if options.prompt == "-" else options.prompt
     if options.chat:
         ids = tokenizer.encode_chat([{"role": "user", "content": prompt}])
     else:

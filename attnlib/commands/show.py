@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from attnlib.commands.arguments import use_threads
+from attnlib.commands.files import input_text
 from attnlib.commands.text_arguments import add_model
 
 __all__ = ["add_arguments", "run"]
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
             f"--output {output}: " + ("is a folder" if output.is_dir() else "its folder does not exist")
         )
     use_threads(options)
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = input_text() if options.text == "-" else options.text
     model = models.load(options.model, dtype=options.dtype)
     if isinstance(model, models.SpeechModel):
         raise ValueError(f"{options.model} is a model of speech, which reads no text")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from attnlib.commands.arguments import add_threads, use_threads
-from attnlib.commands.files import decoded_lines
+from attnlib.commands.files import input_lines
 
 __all__ = ["add_arguments", "run"]
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if translator.tokenizer is None:
         raise ValueError(f"{options.model}: the model has no tokenizer.json")
     from_input = options.text == "-"
-    texts: Iterable[str] = decoded_lines(sys.stdin.buffer, "standard input") if from_input else [options.text]
+    texts: Iterable[str] = input_lines() if from_input else [options.text]
     for text in texts:
         # A line for a line, so that one can be laid beside the other.
         fields = (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +368,20 @@ def test_the_command(model: models.LanguageModel, folder: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["tokens"] == wanted.tokens
     assert cli.main([*command, "--chat"]) == 2
     assert "the model has no chat template" in capsys.readouterr().err
+
+
+def test_the_command_on_standard_input(
+    model: models.LanguageModel,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is UTF-8, whatever the locale says, and an error names the line."""
+    command = ["generate", "--model", str(folder), "--max-new-tokens", "3", "-"]
+    for given, text in ((b"Stra\xc3\x9fe\r\nja\n", "Straße\nja\n"), (b"\xc3\x9f", "ß"), (b"a\n\n", "a\n\n")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="ascii"))
+        assert cli.main(command) == 0
+        assert capsys.readouterr().out == model.generate(text, max_new_tokens=3).text + "\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\nna\xefve\n")))
+    assert cli.main(command) == 2
+    assert "standard input: line 2 is not valid UTF-8" in capsys.readouterr().err

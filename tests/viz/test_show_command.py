@@ -41,7 +41,7 @@ def test_a_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """A GGUF file, a text from standard input, one layer of two, a file of one's own."""
     model = decoders.write_gguf(tmp_path / "tiny.gguf")
     output = tmp_path / "page.html"
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Hello " * 21))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Hello " * 21)))
     options = ["--output", str(output), "--layer", "1", "--dtype", "bfloat16", "--threads", "1"]
     assert cli.main(["show", "--model", str(model), *options, "-"]) == 0
     page = output.read_text(encoding="utf-8")
