@@ -108,8 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for what the user can mend, which is then told on standard error; 1 if `bench`
-        finds a wrong result.
+        The exit code: 0; 1 if `bench` finds a wrong result, or whoever reads our output has gone; 2 for what
+        the user can mend, which is told on standard error; 130 after an interrupt.
+
+    Raises
+    ------
+    SystemExit
+        From `argparse`: with 2 if the arguments are none that it knows, with 0 after ``--help`` and
+        ``--version``.
     """
     options = _parser().parse_args(arguments)
     try:
