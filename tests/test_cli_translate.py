@@ -30,6 +30,21 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "<end>" not in words
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_dtypes(dtype: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = []
+
+    def load_translator(**options: Any) -> Any:
+        loaded.append(options)
+        return load(**options)
+
+    load = models.load_translator
+    monkeypatch.setattr(models, "load_translator", load_translator)
+    assert cli.main(["translate", "--dtype", dtype, "je suis étudiant"]) == 0
+    assert loaded == [{"dtype": dtype}]
+    assert capsys.readouterr().out == "i am a student\n"
+
+
 def read_from(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="ascii"))
 
@@ -125,10 +140,10 @@ def test_another_kind_of_model(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever `load` makes of the folder translates, by its own `generate`."""
 
-    def load(path: str) -> Any:
-        assert path == "a-folder"
+    def load(path: str, *, dtype: str) -> Any:
+        assert (path, dtype) == ("a-folder", "int8")
         return models.TextToTextModel((own := models.load_translator()).network, own.words, own.settings)
 
     monkeypatch.setattr(models, "load", load)
-    assert cli.main(["translate", "--model", "a-folder", "je suis étudiant"]) == 0
+    assert cli.main(["translate", "--model", "a-folder", "--dtype", "int8", "je suis étudiant"]) == 0
     assert capsys.readouterr().out == "i am a student\n"

@@ -6,7 +6,7 @@ import argparse
 
 import attnlib
 
-__all__ = ["add_threads", "positive", "use_threads"]
+__all__ = ["add_dtype", "add_threads", "positive", "use_threads"]
 
 
 def positive(text: str) -> int:
@@ -15,6 +15,16 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--dtype``, as `attnlib.models.load` takes it of models that write."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "int8", "int4"),
+        default="float32",
+        help="what the weights become (default: float32)",
+    )
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

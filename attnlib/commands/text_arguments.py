@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attnlib.commands.arguments import add_threads, positive, use_threads
+from attnlib.commands.arguments import add_dtype, add_threads, positive, use_threads
 
 if TYPE_CHECKING:
     from attnlib.models import LanguageModel
@@ -22,12 +22,7 @@ __all__ = ["add_model", "add_sampling", "load_language_model", "sampling_options
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare which model to run and how; `load_language_model` heeds it."""
     parser.add_argument("--model", required=True, metavar="PATH", help="a GGUF file or a model folder")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "int8", "int4"),
-        default="float32",
-        help="what the weights become (default: float32)",
-    )
+    add_dtype(parser)
     add_threads(parser)
 
 

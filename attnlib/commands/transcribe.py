@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
-from attnlib.commands.arguments import add_threads, positive, use_threads
+from attnlib.commands.arguments import add_dtype, add_threads, positive, use_threads
 
 if TYPE_CHECKING:
     from attnlib.models import Transcription
@@ -29,12 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of a Whisper model, in the layout of Hugging Face or of CTranslate2 (faster-whisper)",
     )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "int8", "int4"),
-        default="float32",
-        help="what the weights become (default: float32)",
-    )
+    add_dtype(parser)
     parser.add_argument("--language", metavar="CODE", help="of what is said, such as en (default: found out)")
     parser.add_argument(
         "--task",

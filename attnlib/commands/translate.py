@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from attnlib.commands.arguments import add_threads, use_threads
+from attnlib.commands.arguments import add_dtype, add_threads, use_threads
 from attnlib.commands.files import input_lines
 
 __all__ = ["add_arguments", "run"]
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of a model from text to text: Marian, T5 (default: a small one that comes with "
         "attnlib, from French to English)",
     )
+    add_dtype(parser)
     parser.add_argument(
         "--show-attention",
         action="store_true",
@@ -52,7 +53,11 @@ def run(options: argparse.Namespace) -> None:
     if options.model is not None and options.show_attention:
         raise ValueError("--show-attention does not go with --model")
     use_threads(options)
-    translator: Any = models.load_translator() if options.model is None else models.load(options.model)
+    translator: Any = (
+        models.load_translator(dtype=options.dtype)
+        if options.model is None
+        else models.load(options.model, dtype=options.dtype)
+    )
     if not isinstance(translator, models.TextToTextModel):
         raise ValueError(f"{options.model}: this model does not turn texts into texts")
     if translator.tokenizer is None:
