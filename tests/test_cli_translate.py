@@ -28,6 +28,8 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(set(words)) == len(words) > 1000
     assert {"étudiant", "suis", "l'", "qu'", "-t-il", "?"} <= set(words)
     assert "<end>" not in words
+    assert cli.main(["translate", "--list-words", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"words": words}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
@@ -123,6 +125,7 @@ def test_drawing() -> None:
         ([""], "translate: a text is empty"),
         (["--model", "nowhere", "merci"], "nowhere: there is no such folder"),
         (["--model", "nowhere", "--show-attention", "merci"], "--show-attention does not go with --model"),
+        (["--model", "nowhere", "--list-words"], "--list-words does not go with --model"),
         (["--show-attention", "merci. merci."], "align: one sentence at a time, got 2"),
     ],
 )

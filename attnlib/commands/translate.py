@@ -36,9 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw for each word where it looked in the source (not with --model; one sentence a text)",
     )
     parser.add_argument(
-        "--list-words", action="store_true", help="list the French words that the small model knows, and stop"
+        "--list-words",
+        action="store_true",
+        help="list the French words that the small model knows, and stop (not with --model)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a text")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a text, or with all words")
     add_threads(parser)
 
 
@@ -47,11 +49,13 @@ def run(options: argparse.Namespace) -> None:
     # Here, since most commands do not need what these import.
     from attnlib import models
 
+    for option, asked in (("--show-attention", options.show_attention), ("--list-words", options.list_words)):
+        if options.model is not None and asked:
+            raise ValueError(f"{option} does not go with --model")
     if options.list_words:
-        print("\n".join(models.load_translator().words.source_words))
+        words = models.load_translator().words.source_words
+        print(json.dumps({"words": words}, ensure_ascii=False) if options.json else "\n".join(words))
         return
-    if options.model is not None and options.show_attention:
-        raise ValueError("--show-attention does not go with --model")
     use_threads(options)
     translator: Any = (
         models.load_translator(dtype=options.dtype)
