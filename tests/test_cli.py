@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import folders
+from models import folders, speech
 
 import attnlib
 from attnlib import cli, demo, models
@@ -114,7 +114,18 @@ def test_embed_of_nothing(suffix: str, model: Path, tmp_path: Path) -> None:
         assert output.read_text() == ""
 
 
-def test_a_progress_bar_on_a_terminal(model: Path, texts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "shown"),
+    [
+        (["embed", "--model", "MODEL", "--output", "OUTPUT", "TEXTS"], b"", b"5/5"),
+        (["embed", "--model", "MODEL"], b"cat\n", b"1text"),
+        (["transcribe", "--model", "WHISPER", "SOUND"], b"", b"1/1"),
+        (["translate"], b"merci\n\nmerci\n", b"3text"),
+    ],
+)
+def test_a_progress_bar_on_a_terminal(
+    arguments: list[str], stdin: bytes, shown: bytes, model: Path, texts: Path, tmp_path: Path
+) -> None:
     import fcntl
     import pty
     import struct
@@ -122,9 +133,18 @@ def test_a_progress_bar_on_a_terminal(model: Path, texts: Path, tmp_path: Path) 
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    process = start("embed", "--model", model, "--output", tmp_path / "vectors.npy", texts, stderr=theirs)
+    names = {"MODEL": model, "TEXTS": texts, "OUTPUT": tmp_path / "vectors.npy"}
+    if "WHISPER" in arguments:
+        names |= {"WHISPER": tmp_path / "whisper", "SOUND": tmp_path / "noise.wav"}
+        speech.write_ctranslate2_folder(names["WHISPER"])
+        speech.write_noise(names["SOUND"])
+    process = start(*(names.get(argument, argument) for argument in arguments), stderr=theirs)
     os.close(theirs)
-    shown = b""
+    assert process.stdin
+    process.stdin.write(stdin)
+    process.stdin.close()
+    process.stdin = None
+    found = b""
     while True:
         try:
             block = os.read(ours, 4096)
@@ -132,11 +152,11 @@ def test_a_progress_bar_on_a_terminal(model: Path, texts: Path, tmp_path: Path) 
             break
         if not block:
             break
-        shown += block
+        found += block
     os.close(ours)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    assert b"5/5" in shown
+    assert shown in found
 
 
 @pytest.mark.parametrize(

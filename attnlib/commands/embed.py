@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from attnlib.commands.arguments import add_threads, positive, use_threads
 from attnlib.commands.files import decoded_lines, input_lines
+from attnlib.commands.terminal import shows_progress
 from attnlib.whole_file import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def run(options: argparse.Namespace) -> None:
             _remembered(texts, pending),
             batch_tokens=options.batch_tokens,
             normalize=options.normalize,
-            # A bar between lines of output on the same terminal would help nobody.
-            show_progress=sys.stderr.isatty() and (options.output is not None or not sys.stdout.isatty()),
+            show_progress=shows_progress(to_file=options.output is not None),
             total=total,
         )
         write(encoder, chunks, pending)

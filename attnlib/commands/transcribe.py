@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from attnlib.commands.arguments import add_dtype, add_threads, positive, use_threads
+from attnlib.commands.terminal import shows_progress
 
 if TYPE_CHECKING:
     from attnlib.models import Transcription
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
             timestamps=options.timestamps or options.json,
             num_beams=options.num_beams,
             prompt=options.prompt,
+            show_progress=shows_progress(),
         )
         if options.json:
             print(json.dumps({"file": name, **dataclasses.asdict(result)}, ensure_ascii=False), flush=True)

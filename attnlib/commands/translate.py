@@ -10,6 +10,7 @@ from typing import Any
 
 from attnlib.commands.arguments import add_dtype, add_threads, use_threads
 from attnlib.commands.files import input_lines
+from attnlib.commands.terminal import shows_progress
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     # Here, since most commands do not need what these import.
     from attnlib import models
+    from attnlib.models.progress import progress
 
     for option, asked in (("--show-attention", options.show_attention), ("--list-words", options.list_words)):
         if options.model is not None and asked:
@@ -68,17 +70,21 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.model}: the model has no tokenizer.json")
     from_input = options.text == "-"
     texts: Iterable[str] = input_lines() if from_input else [options.text]
-    for text in texts:
-        # A line for a line, so that one can be laid beside the other.
-        fields = (
-            _translated(translator, text, options) if text.strip() or not from_input else {"translation": ""}
-        )
-        if options.json:
-            print(json.dumps({"text": text, **fields}, ensure_ascii=False), flush=True)
-            continue
-        print(fields["translation"], flush=True)
-        if "weights" in fields:
-            _draw(fields)
+    with progress(None, "text", shown=from_input and shows_progress()) as translated:
+        for text in texts:
+            # A line for a line, so that one can be laid beside the other.
+            fields = (
+                _translated(translator, text, options)
+                if text.strip() or not from_input
+                else {"translation": ""}
+            )
+            if options.json:
+                print(json.dumps({"text": text, **fields}, ensure_ascii=False), flush=True)
+            else:
+                print(fields["translation"], flush=True)
+                if "weights" in fields:
+                    _draw(fields)
+            translated(1)
 
 
 def _translated(translator: Any, text: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -6,15 +6,15 @@ Letters: T tokens of packed texts, n texts, d the size of a vector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.extras import require
 from attnlib.models.families.bert import BertModel
 from attnlib.models.pooling import Vectors, normalise, pool
+from attnlib.models.progress import progress
 from attnlib.models.text.sentence_tokenizer import Tokenizer
 
 __all__ = ["SentenceEncoder"]
@@ -137,28 +137,27 @@ class SentenceEncoder:
             total = len(texts)
         if normalize is None:
             normalize = self._normalize
-        bar = require("tqdm").tqdm(total=total, unit="text") if show_progress else None
-        return self._stream(texts, batch_tokens, normalize, bar)
+        return self._stream(texts, batch_tokens, normalize, progress(total, "text", shown=show_progress))
 
     def _stream(
-        self, texts: Iterable[str], batch_tokens: int, normalize: bool, bar: Any
+        self,
+        texts: Iterable[str],
+        batch_tokens: int,
+        normalize: bool,
+        bar: AbstractContextManager[Callable[[int], object]],
     ) -> Iterator[Vectors]:
         remaining = iter(texts)
         done = 0
-        try:
+        with bar as update:
             while chunk := list(islice(remaining, _CHUNK)):
                 tokens = self.tokenize(chunk, done)
                 lengths = np.array([len(ids) for ids in tokens])
                 vectors = np.empty((len(chunk), self.dimension), dtype=np.float32)
                 for members in _batches(lengths, batch_tokens):
                     vectors[members] = self._run([tokens[i] for i in members], lengths[members], normalize)
-                    if bar is not None:
-                        bar.update(len(members))
+                    update(len(members))
                 done += len(chunk)
                 yield vectors
-        finally:
-            if bar is not None:
-                bar.close()
 
     def tokenize(self, texts: list[str], done: int = 0) -> list[NDArray[np.intp]]:
         """Turn each text into its token numbers, cut to the maximum length.

@@ -19,6 +19,7 @@ from attnlib.models.families.whisper import WhisperModel
 from attnlib.models.generation.beam_search import beam_search
 from attnlib.models.generation.decoding import Step, decode
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
+from attnlib.models.progress import progress
 from attnlib.models.text.text_tokenizer import TextTokenizer
 
 __all__ = ["SpeechModel"]
@@ -116,6 +117,7 @@ class SpeechModel:
         seed: int | None = 0,
         prompt: str | None = None,
         condition_on_previous_text: bool = True,
+        show_progress: bool = False,
     ) -> Transcription:
         """Write down what is said.
 
@@ -146,6 +148,8 @@ class SpeechModel:
             Words and names that may occur, or the text before.
         condition_on_previous_text
             Whether the text of a window goes before that of the next, as an example. Default True.
+        show_progress
+            Whether to show on standard error how many seconds of the sound were heard. Default False.
 
         Returns
         -------
@@ -178,27 +182,30 @@ class SpeechModel:
         example = [] if prompt is None else self.tokenizer.encode(" " + prompt.strip(), special=False)
         with_times = timestamps or samples.size > self.window
         begin = 0
-        while begin < samples.size:
-            sound = samples[begin : begin + self.window]
-            before = self._before(example)
-            past, logits = self._listen(sound, before)
-            if not result.language:
-                chances = self._language_probabilities(logits)
-                result.language = max(chances, key=lambda code: chances[code])
-            start = [*before, *self.tokens.prompt(result.language, task, with_times)]
-            silence = math.exp(log_probability(logits, self.tokens.no_speech))
-            written = self._write(past, start, with_times, choices, silence)
-            pieces, places = cut(written.tokens, self.tokens.first_timestamp)
-            if written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB:
-                places = None  # nobody speaks: where what was written ends means nothing
-            else:
-                found = self._segments(written, pieces, begin / SAMPLE_RATE, result.duration)
-                result.segments += found
-                if not condition_on_previous_text or written.temperature > _HOTTEST_EXAMPLE:
-                    example = []
+        with progress(round(result.duration), "s", shown=show_progress) as heard:
+            while begin < samples.size:
+                sound = samples[begin : begin + self.window]
+                before = self._before(example)
+                past, logits = self._listen(sound, before)
+                if not result.language:
+                    chances = self._language_probabilities(logits)
+                    result.language = max(chances, key=lambda code: chances[code])
+                start = [*before, *self.tokens.prompt(result.language, task, with_times)]
+                silence = math.exp(log_probability(logits, self.tokens.no_speech))
+                written = self._write(past, start, with_times, choices, silence)
+                pieces, places = cut(written.tokens, self.tokens.first_timestamp)
+                if written.no_speech > _MOST_SILENCE and written.logprob < _LEAST_LOGPROB:
+                    places = None  # nobody speaks: where what was written ends means nothing
                 else:
-                    example += [token for segment in found for token in segment.tokens]
-            begin += sound.size if places is None else min(places * self._place, sound.size)
+                    found = self._segments(written, pieces, begin / SAMPLE_RATE, result.duration)
+                    result.segments += found
+                    if not condition_on_previous_text or written.temperature > _HOTTEST_EXAMPLE:
+                        example = []
+                    else:
+                        example += [token for segment in found for token in segment.tokens]
+                end = begin + (sound.size if places is None else min(places * self._place, sound.size))
+                heard(round(end / SAMPLE_RATE) - round(begin / SAMPLE_RATE))
+                begin = end
         result.text = "".join(segment.text for segment in result.segments)
         return result
 
