@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.kv_cache import KVCache
-from attnlib.nn.module import Module, check_layers, check_size
+from attnlib.nn.module import Module, check_layers, check_size, in_native_order
 from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.sublayers import check_lengths
 
@@ -131,7 +131,7 @@ class TransformerDecoder(Module):
             raise ValueError(
                 f"TransformerDecoder: cache has {cache.num_layers} layers, the decoder {len(self.layers)}"
             )
-        x = np.asanyarray(tgt)
+        x = in_native_order(np.asanyarray(tgt))
         memory = None if memory is None else np.asanyarray(memory)
         for index, layer in enumerate(self.layers):
             x = layer(

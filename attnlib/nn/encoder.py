@@ -16,7 +16,7 @@ from attnlib.functional import EncoderLayerParts, encoder_layers
 from attnlib.functional.observer import OBSERVER
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.linear import Linear
-from attnlib.nn.module import Module, check_layers, check_size
+from attnlib.nn.module import Module, check_layers, check_size, in_native_order
 from attnlib.nn.normalization import LayerNorm, RMSNorm
 from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_place
 
@@ -214,7 +214,7 @@ class TransformerEncoder(Module):
         cu_seqlens: NDArray[np.integer[Any]] | None = None,
     ) -> NDArray[Any]:
         """Run all layers; parameters, result and errors as for `TransformerEncoderLayer`."""
-        x = np.asanyarray(x)
+        x = in_native_order(np.asanyarray(x))
         layers: Sequence[TransformerEncoderLayer] = self.layers
         if mask is None and bias is None and key_lengths is None:
             done = _in_one_call(layers, x, causal, cu_seqlens)

@@ -352,6 +352,11 @@ def _piece_name(name: str, index: int) -> str:
     return f"{name}[{index}]" if index else name
 
 
+def in_native_order(array: NDArray[Any]) -> NDArray[Any]:
+    """Return `array` itself, or a copy with its bytes in the machine's order, as those of results are."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
     """Return `value` as an array of one of the four dtypes, or raise a TypeError that calls it `name`.
 

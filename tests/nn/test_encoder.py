@@ -154,6 +154,18 @@ def test_refuses() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
+@pytest.mark.parametrize("layers", [0, 1])
+def test_the_other_byte_order(kind: str, layers: int, rng: np.random.Generator) -> None:
+    """The result is in the machine's, whatever the layers do or leave undone."""
+    stack = getattr(nn, f"Transformer{kind}")(getattr(nn, f"Transformer{kind}Layer")(8, 2, 16), layers)
+    x = rng.standard_normal((1, 3, 8)).astype(np.float32)
+    rest = [x] if kind == "Decoder" else []
+    found = stack(x.astype(x.dtype.newbyteorder()), *rest)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, stack(x, *rest))
+
+
+@pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
 def test_what_is_no_layer(kind: str) -> None:
     stack, layer = getattr(nn, f"Transformer{kind}"), getattr(nn, f"Transformer{kind}Layer")(4, 2, 8)
     for thing in (None, [], "layer", np.ones(3)):
