@@ -113,4 +113,4 @@ def encoder_layers(
             raise TypeError(
                 f"encoder_layers: layers[{index}] must be EncoderLayerParts, got {type(layer).__name__}"
             )
-    return _core.encoder_layers(x, layers, cu_seqlens, bool(causal))
+    return _core.encoder_layers(x, layers, cu_seqlens, causal)

@@ -151,6 +151,10 @@ def test_refuses() -> None:
         layer(np.zeros((3, 7), np.float32))
     with pytest.raises(ValueError, match="do not go with cu_seqlens"):
         layer(np.zeros((3, 8), np.float32), mask=np.ones((3, 3), bool), cu_seqlens=np.array([0, 3]))
+    for tokens in (3, 100):  # in one native call, and layer by layer
+        with pytest.raises(TypeError):
+            layer(np.zeros((1, tokens, 8), np.float32), causal="no")  # type: ignore[arg-type]
+        assert layer(np.zeros((1, tokens, 8), np.float32), causal=np.True_).shape == (1, tokens, 8)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
