@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from typing import Any
@@ -13,6 +14,7 @@ from arrays import DTYPES, normal, same_bits
 from dlpack_producer import READ_ONLY, Producer
 
 import attnlib as al
+from attnlib import nn
 
 VERSIONS = [None, (1, 0), (1, 3)]
 
@@ -111,6 +113,60 @@ class TestIn:
         assert al.from_dlpack(x) is x
 
 
+# Layers, and how they are called with (1, 3, 8).
+LAYERS: dict[str, tuple[Any, Any]] = {
+    "Linear": (nn.Linear(8, 8), lambda layer, x: layer(x)),
+    "LayerNorm": (nn.LayerNorm(8), lambda layer, x: layer(x)),
+    "RMSNorm": (nn.RMSNorm((3, 8)), lambda layer, x: layer(x)),
+    "attention": (nn.MultiheadAttention(8, 2), lambda layer, x: layer(x)),
+    "cross-attention": (nn.MultiheadAttention(8, 2), lambda layer, x: layer(x, x, x)),
+    "encoder layer": (nn.TransformerEncoderLayer(8, 2, 16), lambda layer, x: layer(x, key_lengths=[2])),
+    "encoder": (nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2), lambda layer, x: layer(x)),
+    "no layer": (nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 0), lambda layer, x: layer(x)),
+    "decoder layer": (nn.TransformerDecoderLayer(8, 2, 16), lambda layer, x: layer(x, x)),
+    "decoder": (
+        nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16), 2),
+        lambda layer, x: layer(x, cache=layer.begin(x)),
+    ),
+    "Transformer": (nn.Transformer(8, 2, 1, 1, 16), lambda layer, x: layer(x, x)),
+    "Conv1d": (nn.Conv1d(3, 4, 2), lambda layer, x: layer(x)),
+    "GRU": (nn.GRU(8, 8), lambda layer, x: layer(x)[0]),
+    "positions": (nn.PositionalEncoding(8, 16), lambda layer, x: layer(x)),
+}
+
+
+class TestLayers:
+    @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
+    @pytest.mark.parametrize("name", LAYERS)
+    def test_they_take_tensors(self, name: str, dtype: Any, rng: np.random.Generator) -> None:
+        layer, call = LAYERS[name]
+        layer = copy.deepcopy(layer).to(dtype)
+        x = normal(rng, (1, 3, 8), dtype)
+        assert same_bits(call(layer, Producer(x)), call(layer, x))
+
+    def test_a_cache(self, rng: np.random.Generator) -> None:
+        cache = nn.KVCache(1, 1, 2, 4, dtype="bfloat16")
+        key, value = (normal(rng, (1, 2, 3, 4), ml_dtypes.bfloat16) for _ in "kv")
+        found = cache.append(0, Producer(key), Producer(value))
+        assert same_bits(found[0], key)
+        assert same_bits(found[1], value)
+
+    @pytest.mark.parametrize("version", [None, (1, 0)], ids=str)
+    def test_parameters_are_copied(self, version: Any, rng: np.random.Generator) -> None:
+        """Whoever writes to the tensor later does not write to the layer, though NumPy says it cannot."""
+        weight = normal(rng, (8,), ml_dtypes.bfloat16)
+        before = weight.copy()
+        layer = nn.RMSNorm(8)
+        layer.load_state_dict({"weight": Producer(weight, version=version)})
+        weight[:] = 0
+        assert same_bits(layer.state_dict()["weight"], before)
+
+    def test_other_devices(self) -> None:
+        for call in (nn.LayerNorm(3), lambda x: nn.LayerNorm(3).load_state_dict({"weight": x, "bias": x})):
+            with pytest.raises(TypeError, match=r"LayerNorm.*: \S+ is a .*Producer outside the CPU"):
+                call(Producer(np.ones(3, np.float32), device=2))
+
+
 class TestOut:
     @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
     def test_there_and_back(self, dtype: Any, rng: np.random.Generator) -> None:
@@ -177,6 +233,14 @@ class TestTorch:
         assert same_bits(result, al.attention(query, query, query, mask=mask, key_lengths=lengths))
         result = al.compat.torch_like.scaled_dot_product_attention(tensor, tensor, tensor, is_causal=True)
         assert same_bits(result, al.attention(query, query, query, causal=True))
+
+    def test_layers(self, rng: np.random.Generator) -> None:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        oracle = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dtype=torch.bfloat16)
+        layer = nn.TransformerEncoderLayer(8, 2, 16)
+        layer.load_state_dict(oracle.state_dict())
+        x = normal(rng, (2, 3, 8), ml_dtypes.bfloat16)
+        assert same_bits(layer(torch.from_dlpack(al.to_dlpack(x))), layer(x))
 
     def test_what_cannot_be_read(self) -> None:
         torch = pytest.importorskip("torch", reason="PyTorch is not installed")

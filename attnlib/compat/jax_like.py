@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from attnlib.compat.arrays import as_array, optional_array
+from attnlib.arrays import as_array, optional_array
 from attnlib.functional import attention
 
 __all__ = ["dot_product_attention"]

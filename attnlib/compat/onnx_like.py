@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.compat.arrays import as_array, optional_array
+from attnlib.arrays import as_array, optional_array
 from attnlib.functional import attention
 
 __all__ = ["Attention"]

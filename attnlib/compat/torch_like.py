@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.compat.arrays import as_array, optional_array
+from attnlib.arrays import as_array, optional_array
 from attnlib.functional import attention
 
 __all__ = ["scaled_dot_product_attention"]

@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.functional import attention, attention_varlen, linear
 from attnlib.nn.in_projection import InProjectionParameter
 from attnlib.nn.kv_cache import KVCache
@@ -199,14 +200,14 @@ class MultiheadAttention(Module):
         TypeError, ValueError
             For arrays that do not fit the layer or one another, as `attnlib.linear` and `attnlib.attention`.
         """
-        query = np.asanyarray(query)
+        query = as_array("MultiheadAttention: query", query)
         if key is None:
             if value is not None:
                 raise ValueError("MultiheadAttention: value is given without key")
             key = value = query
         else:
-            key = np.asanyarray(key)
-            value = key if value is None else np.asanyarray(value)
+            key = as_array("MultiheadAttention: key", key)
+            value = key if value is None else as_array("MultiheadAttention: value", value)
         self._check(query, key, value)
         if cu_seqlens is not None:
             if key is not query or value is not query or query.ndim != 2:
@@ -259,7 +260,7 @@ class MultiheadAttention(Module):
         TypeError, ValueError
             For an array that does not fit the layer.
         """
-        memory = np.asanyarray(memory)
+        memory = as_array("MultiheadAttention.project_memory: memory", memory)
         no_query = np.empty((*memory.shape[:-2], 0, self.embed_dim), memory.dtype)
         self._check(no_query, memory, memory)
         _, keys, values = self._project(no_query, memory, memory)
@@ -298,7 +299,7 @@ class MultiheadAttention(Module):
         IndexError, TypeError, ValueError
             For arrays that do not fit the layer or the cache.
         """
-        query = np.asanyarray(query)
+        query = as_array("MultiheadAttention.attend_to_cache: query", query)
         source = query if append else np.empty((*query.shape[:-2], 0, self.kdim), query.dtype)
         self._check(query, source, source)
         heads, new_keys, new_values = self._project(query, source, source)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array, optional_array
 from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.kv_cache import KVCache
@@ -97,7 +98,8 @@ class TransformerDecoder(Module):
         >>> bool(np.allclose(np.concatenate(steps, axis=1), decoder(tgt, memory), atol=1e-6))
         True
         """
-        name, read = "TransformerDecoder.begin", np.asanyarray(memory)
+        name = "TransformerDecoder.begin"
+        read = as_array(f"{name}: memory", memory)
         if read.ndim != 3:
             raise ValueError(f"{name}: memory has shape {read.shape}, expected (B, Sm, E)")
         batch, places = read.shape[:2]
@@ -131,8 +133,8 @@ class TransformerDecoder(Module):
             raise ValueError(
                 f"TransformerDecoder: cache has {cache.num_layers} layers, the decoder {len(self.layers)}"
             )
-        x = in_native_order(np.asanyarray(tgt))
-        memory = None if memory is None else np.asanyarray(memory)
+        x = in_native_order(as_array("TransformerDecoder: tgt", tgt))
+        memory = optional_array("TransformerDecoder: memory", memory)
         for index, layer in enumerate(self.layers):
             x = layer(
                 x,

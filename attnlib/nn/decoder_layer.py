@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib._core import decode_rows
+from attnlib.arrays import as_array
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.linear import Linear
@@ -173,8 +174,9 @@ class TransformerDecoderLayer(Module):
         TypeError, ValueError
             For arrays that do not fit the layer, the cache or one another.
         """
-        x = np.asanyarray(tgt)
-        check_tokens(type(self).__name__, "tgt", x, self.self_attn.embed_dim)
+        name, features = type(self).__name__, self.self_attn.embed_dim
+        x = as_array(f"{name}: tgt", tgt)
+        check_tokens(name, "tgt", x, features)
         if cache is not None:
             self._check_step(x, mask, bias, memory_mask, cache, (memory, tgt_lengths, memory_lengths))
             past, memory_past = cache.target, cache.memory
@@ -190,10 +192,9 @@ class TransformerDecoderLayer(Module):
                 )
 
             return self._run(x, attend_step, look_up)
-        name, features = type(self).__name__, self.self_attn.embed_dim
         if memory is None:
             raise ValueError(f"{name}: memory is missing; only with cache there is none")
-        read = np.asanyarray(memory)
+        read = as_array(f"{name}: memory", memory)
         check_tokens(name, "memory", read, features)
         batch, length, keys = x.shape[:-2], x.shape[-2], read.shape[-2]
         if read.ndim > x.ndim or read.shape[:-2] not in ((), (1,), batch):

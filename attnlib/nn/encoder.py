@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.functional import EncoderLayerParts, encoder_layers
 from attnlib.functional.observer import OBSERVER
 from attnlib.nn.attention import MultiheadAttention
@@ -132,7 +133,7 @@ class TransformerEncoderLayer(Module):
         TypeError, ValueError
             For arrays that do not fit the layer or one another.
         """
-        x = np.asanyarray(x)
+        x = as_array("TransformerEncoderLayer: x", x)
         if mask is None and bias is None and key_lengths is None:
             done = _in_one_call([self], x, causal, cu_seqlens)
             if done is not None:
@@ -214,7 +215,7 @@ class TransformerEncoder(Module):
         cu_seqlens: NDArray[np.integer[Any]] | None = None,
     ) -> NDArray[Any]:
         """Run all layers; parameters, result and errors as for `TransformerEncoderLayer`."""
-        x = in_native_order(np.asanyarray(x))
+        x = in_native_order(as_array("TransformerEncoder: x", x))
         layers: Sequence[TransformerEncoderLayer] = self.layers
         if mask is None and bias is None and key_lengths is None:
             done = _in_one_call(layers, x, causal, cu_seqlens)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.nn.kv_checks import check_tokens, whole_numbers
 from attnlib.nn.kv_pair import Pair, gathered_pair, stacked_pairs
 from attnlib.nn.kv_room import Limits, Room, make_room
@@ -53,7 +54,7 @@ class KVLayer:
         self, key: ArrayLike, value: ArrayLike, new_lengths: ArrayLike | None
     ) -> tuple[NDArray[Any], NDArray[Any], list[int]]:
         """Return new keys and values, and how many tokens of each sequence are real, if all of it fits."""
-        keys, values = np.asarray(key), np.asarray(value)
+        keys, values = as_array("KVCache.append: key", key), as_array("KVCache.append: value", value)
         self.check("key", keys)
         self.check("value", values)
         batch, count = len(self.lengths), keys.shape[2]

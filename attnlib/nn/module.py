@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.functional import PackedWeight, load_packed, pack_weight, save_packed
 
 __all__ = ["ArrayParameter", "Module", "PackedParameter", "Parameter"]
@@ -237,7 +238,7 @@ class Module:
         """
         caller = f"{type(self).__name__}.load_state_dict"
         slots = dict(self.named_parameters())
-        arrays = {name: as_float_array(caller, repr(name), state[name]) for name in slots if name in state}
+        arrays = {name: _entry(caller, name, state[name]) for name in slots if name in state}
         complaints = []
         if missing := [repr(name) for name in slots if name not in arrays]:
             complaints.append("missing: " + ", ".join(missing))
@@ -342,6 +343,13 @@ class Module:
         return self
 
 
+def _entry(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return an entry of a state as an array of floats; if it is read-only, it will not change."""
+    array = as_float_array(caller, repr(name), value)
+    # A tensor of another library may: DLPack before 1.0 cannot say that one may be written to.
+    return array if array.flags.writeable or isinstance(value, np.ndarray) else array.copy()
+
+
 def packed_shapes(pieces: tuple[Any, ...]) -> list[tuple[int, ...]]:
     """Return the shapes of packed weights; of what is none, (-1,)."""
     return [piece.shape if isinstance(piece, PackedWeight) else (-1,) for piece in pieces]
@@ -362,9 +370,7 @@ def as_float_array(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:
 
     Its bytes are in the machine's order, since a dtype of the other order equals none of the four.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{caller}: {name} is a masked array; fill it first")
-    array = np.asarray(value)
+    array = as_array(f"{caller}: {name}", value)
     native = array.dtype.newbyteorder("=")
     if native not in _FLOATS:
         raise TypeError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.functional import layer_norm, rms_norm
 from attnlib.nn.module import ArrayParameter, Module, check_size, constant
 
@@ -98,7 +99,7 @@ class LayerNorm(Module):
         TypeError, ValueError
             As `attnlib.layer_norm`.
         """
-        x = np.asanyarray(x)
+        x = as_array("LayerNorm: x", x)
         weight = None if self.weight is None else self.weight.value
         bias = None if self.bias is None else self.bias.value
         _check("LayerNorm", x, self.normalized_shape)
@@ -168,7 +169,7 @@ class RMSNorm(Module):
         TypeError, ValueError
             As `attnlib.rms_norm`.
         """
-        x = np.asanyarray(x)
+        x = as_array("RMSNorm: x", x)
         weight = None if self.weight is None else self.weight.value
         eps = self.eps
         if eps is None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.nn.decoder import TransformerDecoder
 from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
@@ -156,7 +157,7 @@ class Transformer(Module):
         TypeError, ValueError
             For arrays that do not fit the layer or one another.
         """
-        src, tgt = np.asanyarray(src), np.asanyarray(tgt)
+        src, tgt = as_array("Transformer: src", src), as_array("Transformer: tgt", tgt)
         check_tokens("Transformer", "src", src, self.d_model)
         check_tokens("Transformer", "tgt", tgt, self.d_model)
         batch, length = src.shape[:-2], src.shape[-2]

@@ -1,4 +1,7 @@
-"""What the functions of other libraries are given, as arrays."""
+"""What is passed to layers, and to functions with the signatures of other libraries, as arrays.
+
+The operations themselves do the same in ``bindings/ndarray.cpp``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ __all__ = ["as_array", "optional_array"]
 
 
 def as_array(what: str, x: Any) -> NDArray[Any]:
-    """Return `x` as an array, without a copy where that is possible; errors begin with `what`."""
+    """Return `x` as an array, without a copy where that is possible; errors begin with `what`.
+
+    Tensors of other libraries come through DLPack: their ``__array__`` knows no bfloat16.
+    """
+    if type(x) is np.ndarray:
+        return x
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{what} is a masked array, whose mask would be lost; pass array.filled(value)")
     if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
