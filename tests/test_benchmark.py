@@ -140,6 +140,18 @@ def test_sentences_are_the_same_in_each_run() -> None:
     assert len(set(found)) == 50
 
 
+def test_files_of_the_library_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian has a link among them that may lead nowhere."""
+    library = Path(texts.os.__file__).parent
+    for name in ("argparse.py", "os.py", "subprocess.py", "typing.py"):
+        (tmp_path / name).symlink_to(library / name)
+    monkeypatch.setattr(texts.os, "__file__", str(tmp_path / "os.py"))
+    found = texts.sentences(20)
+    (tmp_path / "sitecustomize.py").symlink_to(tmp_path / "nowhere.py")
+    (tmp_path / "folder.py").mkdir()
+    assert texts.sentences(20) == found
+
+
 def test_rows_of_tokens(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     folder = folders.make(tmp_path / "model").write()

@@ -102,6 +102,10 @@ def token_rows(folder: Path, rows: int, length: int) -> NDArray[np.int64]:
 
 
 def _docstrings(path: Path) -> list[str]:
+    try:
+        source = path.read_bytes()
+    except OSError:  # Debian's sitecustomize.py, for one, is a link that may lead nowhere
+        return []
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, kinds)]
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
     return [docstring for node in nodes if (docstring := ast.get_docstring(node))]
