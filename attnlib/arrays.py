@@ -1,6 +1,6 @@
-"""What is passed to layers, and to functions with the signatures of other libraries, as arrays.
+"""Arrays of whatever may be passed as one, where Python looks at it before the native module does.
 
-The operations themselves do the same in ``bindings/ndarray.cpp``.
+The policy is that of ``bindings/ndarray.cpp``.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from dlpack_producer import READ_ONLY, Producer
 
 import attnlib as al
 from attnlib import nn
+from attnlib.functional import AttentionCall, observe_attention
 
 VERSIONS = [None, (1, 0), (1, 3)]
 
@@ -133,6 +134,24 @@ LAYERS: dict[str, tuple[Any, Any]] = {
     "GRU": (nn.GRU(8, 8), lambda layer, x: layer(x)[0]),
     "positions": (nn.PositionalEncoding(8, 16), lambda layer, x: layer(x)),
 }
+
+
+def test_what_python_looks_at_first(rng: np.random.Generator) -> None:
+    """Lists of partial results, and what an observer is shown."""
+    out = normal(rng, (2, 3, 8), ml_dtypes.bfloat16)
+    lse = rng.standard_normal((2, 3)).astype(np.float32)
+    given = [Producer(out)] * 2, [Producer(lse)] * 2
+    for found, wanted in zip(
+        al.merge_attention(*given), al.merge_attention([out] * 2, [lse] * 2), strict=True
+    ):
+        assert same_bits(found, wanted)
+    calls: list[AttentionCall] = []
+    with observe_attention(calls.append):
+        al.attention(*[Producer(out)] * 3)
+        al.attention_varlen(*[Producer(out)] * 3, np.array([0, 2]))
+    assert [same_bits(call.query, x) for call, x in zip(calls, (out, out.swapaxes(0, 1)), strict=True)] == [
+        True
+    ] * 2
 
 
 class TestLayers:

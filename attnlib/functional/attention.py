@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnlib import _core
+from attnlib.arrays import as_array
 from attnlib.functional.observer import OBSERVER, report, report_packed
 
 __all__ = ["attention", "attention_varlen", "merge_attention"]
@@ -283,12 +284,7 @@ def merge_attention(
 def _stacked(name: str, parts: npt.ArrayLike | Sequence[npt.ArrayLike]) -> npt.ArrayLike:
     if not isinstance(parts, Sequence):
         return parts
-    try:
-        arrays = [np.asanyarray(part) for part in parts]
-    except ValueError as error:
-        raise ValueError(f"merge_attention: {name} holds what is not an array: {error}") from None
-    if any(isinstance(array, np.ma.MaskedArray) for array in arrays):
-        raise TypeError(f"merge_attention: {name} holds a masked array, whose mask would be lost")
+    arrays = [as_array(f"merge_attention: {name}[{index}]", part) for index, part in enumerate(parts)]
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
         raise ValueError(

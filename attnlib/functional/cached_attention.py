@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import _core
+from attnlib.arrays import as_array
 from attnlib.functional.observer import OBSERVER, report
 from attnlib.functional.positions import rotary_embedding
 
@@ -87,7 +88,7 @@ def cached_attention(
     )
     if (observer := OBSERVER.get()) is not None:
         # The cache holds the keys as they are attended to; the queries are turned once more.
-        query = np.asarray(query)
+        query = as_array("cached_attention: query", query)
         before, count = np.asarray(lengths), query.shape[2]
         if cos is not None and sin is not None:
             if positions is None and np.ndim(cos) != 3:

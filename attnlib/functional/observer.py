@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnlib.arrays import as_array
+
 __all__ = ["OBSERVER", "AttentionCall", "Observer", "observe_attention", "report", "report_packed"]
 
 Array = npt.NDArray[Any]
@@ -81,7 +83,7 @@ def report(observer: Observer, query: npt.ArrayLike, key: npt.ArrayLike, options
     """Tell the observer of one call."""
     before = OBSERVER.set(None)
     try:
-        observer(AttentionCall(np.asarray(query), np.asarray(key), options))
+        observer(AttentionCall(as_array("attention: query", query), as_array("attention: key", key), options))
     finally:
         OBSERVER.reset(before)
 
@@ -95,7 +97,7 @@ def report_packed(
     options: dict[str, Any],
 ) -> None:
     """Tell the observer of each sequence of one call of `attention_varlen`, as if it were alone."""
-    queries, keys = np.asarray(query), np.asarray(key)
+    queries, keys = as_array("attention_varlen: query", query), as_array("attention_varlen: key", key)
     starts_q = np.asarray(cu_seqlens_q)
     starts_k = starts_q if cu_seqlens_k is None else np.asarray(cu_seqlens_k)
     integers = starts_q.dtype.kind in "iu" and starts_k.dtype.kind in "iu"

@@ -116,11 +116,11 @@ def test_refused(rng: np.random.Generator) -> None:
 def test_lists_that_are_no_arrays() -> None:
     outs, lses = np.ones((2, 3, 4)), np.ones((2, 3))
     masked = np.ma.masked_array(outs[0], mask=np.zeros((3, 4), bool))
-    with pytest.raises(TypeError, match=r"^merge_attention: outs holds a masked array"):
+    with pytest.raises(TypeError, match=r"^merge_attention: outs\[0\] is a masked array"):
         al.merge_attention([masked, outs[0]], lses)
     with pytest.raises(TypeError, match=r"^merge_attention: outs is a masked array"):
         al.merge_attention(np.ma.masked_array(outs), lses)
-    with pytest.raises(ValueError, match=r"^merge_attention: lses holds what is not an array"):
+    with pytest.raises(ValueError, match=r"^merge_attention: lses\[0\] is not an array"):
         al.merge_attention(outs, [[[1.0], [1.0, 2.0]], lses[0]])
     with pytest.raises(
         TypeError, match=r"^merge_attention: lses has dtypes of which none holds all: datetime64"
