@@ -97,7 +97,7 @@ py::object bound_attention(const py::object& query_object, const py::object& key
   const AttentionShapes shapes = attention_shapes(query.view().shape, key.view().shape, value.view().shape);
   const DType dtype = promote({&query, &key, &value, &bias});
   Output out(out_object, "attention", shapes.out, dtype,
-             {&query, &key, &value, &bias, &common.alibi_slopes, &common.sinks});
+             {&query, &key, &value, &bias, &common.alibi_slopes, &common.sinks}, false, &mask);
   query.convert(dtype);
   key.convert(dtype);
   value.convert(dtype);

@@ -31,8 +31,7 @@ py::tuple run_lstm_steps(const py::object& projected_object, const std::shared_p
   shape[2] = hidden.view().shape[1];
   Output out(out_object, "lstm_steps", shape, dtype, {&projected, &hidden, &cell});
   // The cell is overwritten at every step, so it is one of our own.
-  py::array state = py::array(numpy_dtype(dtype), {cell.view().shape[0], cell.view().shape[1]});
-  state[py::ellipsis()] = cell_object;
+  const py::array state = cell.copied(dtype);
   const FloatArray state_view = required_array(state, "lstm_steps", "cell");
   projected.convert(dtype);
   hidden.convert(dtype);

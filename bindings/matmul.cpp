@@ -44,7 +44,8 @@ WeightFormat format_from(const py::object& object, DType own) {
   }
   for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
     if (name == format_name(format)) return format;
-  return static_cast<WeightFormat>(dtype_from(object, "pack_weight"));
+  constexpr const char* names = "float32, float64, float16, bfloat16, int8 or int4";
+  return static_cast<WeightFormat>(dtype_from(object, "pack_weight", names));
 }
 
 py::array unpack(const PackedWeight& weight) {
@@ -90,6 +91,7 @@ py::object bound_linear(const py::object& x_object, const py::object& weight_obj
     weight_shape = weight.view().shape;
   }
   const Shape shape = linear_shape(x.view().shape, weight_shape);
+  residual.broadcast_to(shape, "linear");
   DType dtype = promote({&x, &weight, &bias, &residual});
   // The scales of quantised weights are not data of the caller's: they do not widen the result.
   if (packed && !packed->is_quantized()) dtype = promote_types(dtype, packed->dtype());
@@ -156,14 +158,14 @@ std::shared_ptr<PackedWeight> bound_pack_weight(const py::object& weight_object,
 }
 
 // Rows of the weight as a weight of their own, with the numbers that they have here.
-std::shared_ptr<PackedWeight> rows(const PackedWeight& self, std::int64_t start, std::int64_t stop) {
-  if (start < 0 || stop < start || stop > self.out_features())
-    throw std::invalid_argument("PackedWeight.rows: 0 <= start <= stop <= " + std::to_string(self.out_features()) +
+std::shared_ptr<PackedWeight> rows(const std::shared_ptr<PackedWeight>& self, std::int64_t start, std::int64_t stop) {
+  if (start < 0 || stop < start || stop > self->out_features())
+    throw std::invalid_argument("PackedWeight.rows: 0 <= start <= stop <= " + std::to_string(self->out_features()) +
                                 " must hold, got " + std::to_string(start) + " and " + std::to_string(stop));
-  if (self.is_quantized()) return std::make_shared<PackedWeight>(self.quantized().rows(start, stop));
-  const py::array whole = unpack(self);
+  if (self->is_quantized()) return std::make_shared<PackedWeight>(self->quantized().rows(start, stop));
+  const py::array whole = unpack(*self);
   FloatArray part(whole[py::slice(start, stop, 1)], "PackedWeight.rows", "weight");
-  return std::make_shared<PackedWeight>(part.view(), self.format());
+  return std::make_shared<PackedWeight>(part.view(), self->format());
 }
 
 template <class Element>
@@ -208,7 +210,10 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
     throw std::invalid_argument("PackedWeight: the pickled state is damaged");
   q.out_features = codes.shape(0);
   q.in_features = codes.shape(1);
+  check_quantized_shape({q.out_features, q.in_features}, q.format);
   q.codes = taken<std::uint8_t>(codes, q.out_features, q.in_features);
+  if (int4 && std::any_of(q.codes.get(), q.codes.get() + codes.size(), [](std::uint8_t code) { return code > 15; }))
+    throw std::invalid_argument("PackedWeight: the pickled state is damaged");
   q.scales = taken<float>(state[3], q.out_features, q.groups());
   if (int4)
     q.minima = taken<float>(state[4], q.out_features, q.groups());
@@ -219,6 +224,7 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
 
 // The format's name, sizes, and the panels where they are.
 py::tuple stored(const std::shared_ptr<PackedWeight>& self) {
+  if (self == nullptr) throw py::type_error("PackedWeight: self must be a PackedWeight, got None");
   const PackedWeight::Layout layout = self->layout();
   py::array_t<std::uint8_t> panels({self->nbytes()}, {py::ssize_t{1}},
                                    reinterpret_cast<const std::uint8_t*>(self->panels()), py::cast(self));
@@ -248,27 +254,41 @@ std::shared_ptr<PackedWeight> from_stored(const std::string& format, std::int64_
 
 }  // namespace
 
+using HeldWeight = std::shared_ptr<PackedWeight>;
+
+// A method of the class, taking its holder: by reference pybind11 would give it the bare memory of an object that was
+// made without __init__, and does ask for a holder.
+template <class Function>
+auto method(Function function) {
+  return [function](const HeldWeight& self) {
+    if (self == nullptr) throw py::type_error("PackedWeight: self must be a PackedWeight, got None");
+    return function(*self);
+  };
+}
+
 void register_matmul(py::module_& module) {
-  py::class_<PackedWeight, std::shared_ptr<PackedWeight>>(
+  py::class_<PackedWeight, HeldWeight>(
       module, "PackedWeight",
       "A weight of shape (out_features, in_features) laid out for the kernels in use; made by pack_weight.")
-      .def_property_readonly(
-          "shape", [](const PackedWeight& self) { return py::make_tuple(self.out_features(), self.in_features()); },
-          "(out_features, in_features)")
-      .def_property_readonly("dtype", &stored_dtype, "The dtype that the weight is stored in.")
-      .def_property_readonly("nbytes", &PackedWeight::nbytes, "Bytes of memory that the panels take.")
-      .def("unpack", &unpack, "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
+      .def_property_readonly("shape", method([](const PackedWeight& self) {
+                               return py::make_tuple(self.out_features(), self.in_features());
+                             }),
+                             "(out_features, in_features)")
+      .def_property_readonly("dtype", method(&stored_dtype), "The dtype that the weight is stored in.")
+      .def_property_readonly("nbytes", method([](const PackedWeight& self) { return self.nbytes(); }),
+                             "Bytes of memory that the panels take.")
+      .def("unpack", method(&unpack),
+           "The weight as a new C-contiguous array: of its dtype, or of float32 if it is quantised.")
       .def("rows", &rows, py::arg("start").noconvert(), py::arg("stop").noconvert(),
            "Rows start..stop - 1 as a weight of their own: the same stored numbers, so the same results.")
-      .def("__repr__",
-           [](const PackedWeight& self) {
+      .def("__repr__", method([](const PackedWeight& self) {
              return "PackedWeight(shape=(" + std::to_string(self.out_features()) + ", " +
                     std::to_string(self.in_features()) + "), dtype=" + format_name(self.format()) + ")";
-           })
+           }))
       .def("_stored", &stored)
       .def_static("_from_stored", &from_stored, py::arg("format"), py::arg("out_features"), py::arg("in_features"),
                   py::arg("group_size"), py::arg("panel_width"), py::arg("copy"), py::arg("panels"))
-      .def(py::pickle(&state_of, &from_state));
+      .def(py::pickle(method(&state_of), &from_state));
   module.def("matmul", &bound_matmul, py::arg("a"), py::arg("b"), py::arg("out") = py::none());
   module.def("linear", &bound_linear, py::arg("x"), py::arg("weight"), py::arg("bias") = py::none(),
              py::arg("activation") = py::none(), py::arg("residual") = py::none(), py::arg("out") = py::none());

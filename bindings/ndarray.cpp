@@ -77,30 +77,42 @@ void set_geometry(View& view, const py::array& array) {
   }
 }
 
+std::int64_t element_size(const TensorView& view) { return dtype_size(view.dtype); }
+std::int64_t element_size(const BoolView&) { return 1; }
+
 // The first and one past the last byte that a view touches.
-std::pair<std::uintptr_t, std::uintptr_t> extent_of(const TensorView& view) {
+template <class View>
+std::pair<std::uintptr_t, std::uintptr_t> extent_of(const View& view) {
   const auto base = reinterpret_cast<std::uintptr_t>(view.data);
-  if (view.size() == 0) return {base, base};
+  if (view.shape.size() == 0) return {base, base};
   std::int64_t low = 0, high = 1;
-  for (int axis = 0; axis < view.rank(); ++axis) {
+  for (int axis = 0; axis < view.shape.rank(); ++axis) {
     const std::int64_t reach = (view.shape[axis] - 1) * view.strides[axis];
     (reach < 0 ? low : high) += reach;
   }
-  const std::int64_t size = dtype_size(view.dtype);
+  const std::int64_t size = element_size(view);
   return {base + static_cast<std::uintptr_t>(low * size), base + static_cast<std::uintptr_t>(high * size)};
 }
 
-bool may_overlap(const TensorView& a, const TensorView& b) {
+template <class View>
+bool may_overlap(const TensorView& a, const View& b) {
   const auto [a_low, a_high] = extent_of(a);
   const auto [b_low, b_high] = extent_of(b);
   return a_low < b_high && b_low < a_high;
 }
 
-// Whether a broadcast axis makes one element of several.
-bool overlaps_itself(const TensorView& view) {
+// Whether several elements may be one: no for any view that slicing, transposing and reshaping make of an array.
+bool may_overlap_itself(const TensorView& view) {
   if (view.size() == 0) return false;
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // distance, extent
   for (int axis = 0; axis < view.rank(); ++axis)
-    if (view.shape[axis] > 1 && view.strides[axis] == 0) return true;
+    if (view.shape[axis] > 1) axes.emplace_back(std::abs(view.strides[axis]), view.shape[axis]);
+  std::sort(axes.begin(), axes.end());
+  std::int64_t reach = 0;
+  for (const auto& [distance, extent] : axes) {
+    if (distance <= reach) return true;
+    reach += (extent - 1) * distance;
+  }
   return false;
 }
 
@@ -110,6 +122,32 @@ bool same_window(const TensorView& a, const TensorView& b) {
 
 py::array contiguous_copy(const py::array& array, const py::dtype& dtype) {
   return py::module_::import("numpy").attr("array")(array, dtype, py::arg("order") = "C").cast<py::array>();
+}
+
+py::array broadcast_to(const py::array& array, const Shape& shape) {
+  py::tuple extents(static_cast<std::size_t>(shape.rank()));
+  for (int axis = 0; axis < shape.rank(); ++axis) extents[static_cast<std::size_t>(axis)] = shape[axis];
+  return py::module_::import("numpy").attr("broadcast_to")(array, extents).cast<py::array>();
+}
+
+// The same array with one element of each broadcast axis before `axis`. Strides of empty arrays mean nothing.
+py::array without_repetitions(const py::array& array, py::ssize_t axis) {
+  if (array.size() == 0) return array;
+  py::tuple slices(static_cast<std::size_t>(axis));
+  bool repeats = false;
+  for (py::ssize_t i = 0; i < axis; ++i) {
+    const bool repeated = array.shape(i) > 1 && array.strides(i) == 0;
+    slices[static_cast<std::size_t>(i)] = repeated ? py::slice(0, 1, 1) : py::slice(py::none(), py::none(), py::none());
+    repeats |= repeated;
+  }
+  return repeats ? array[slices].cast<py::array>() : array;
+}
+
+// What the kernels can name the axes of.
+void check_rank(const py::array& array, const char* operation, const char* argument) {
+  if (array.ndim() > max_rank)
+    throw std::invalid_argument(prefix(operation, argument) + " must have at most " + std::to_string(max_rank) +
+                                " axes, got shape " + py::str(array.attr("shape")).cast<std::string>());
 }
 
 TensorView view_of(const py::array& array, DType dtype) {
@@ -155,12 +193,12 @@ py::dtype numpy_dtype(DType dtype) {
   return py::dtype(bfloat16_number);
 }
 
-DType dtype_from(const py::object& object, const char* operation) {
+DType dtype_from(const py::object& object, const char* operation, const char* names) {
   try {
     if (const auto dtype = float_dtype(py::dtype::from_args(object))) return *dtype;
   } catch (const py::error_already_set&) {  // NumPy knows no such dtype
   }
-  throw py::type_error(prefix(operation, "dtype") + " must be float32, float64, float16 or bfloat16, got " +
+  throw py::type_error(prefix(operation, "dtype") + " must be " + names + ", got " +
                        py::repr(object).cast<std::string>());
 }
 
@@ -172,8 +210,12 @@ FloatArray::FloatArray(const py::object& object, const char* operation, const ch
     throw py::type_error(prefix(operation, argument) + " must be float32, float64, float16 or bfloat16, got " +
                          py::str(array_.dtype()).cast<std::string>());
   dtype_ = *dtype;
-  if (!is_aligned_native(array_)) copy(dtype_, "copied: it is not aligned, or of the other byte order");
-  refresh_view();
+  weak_ = PyFloat_CheckExact(object.ptr());
+  check_rank(array_, operation, argument);
+  if (is_aligned_native(array_))
+    refresh_view();
+  else
+    copy(dtype_, "copied: it is not aligned, or of the other byte order", array_.ndim());
 }
 
 FloatArray required_array(const py::object& object, const char* operation, const char* argument) {
@@ -181,8 +223,12 @@ FloatArray required_array(const py::object& object, const char* operation, const
   return FloatArray(object, operation, argument);
 }
 
-void FloatArray::copy(DType dtype, const char* why) {
-  array_ = contiguous_copy(array_, numpy_dtype(dtype));
+void FloatArray::copy(DType dtype, const char* why, py::ssize_t axis) {
+  Shape shape;
+  for (py::ssize_t i = 0; i < array_.ndim(); ++i) shape.push_back(array_.shape(i));
+  const py::array distinct = without_repetitions(array_, axis);
+  array_ = contiguous_copy(distinct, numpy_dtype(dtype));
+  if (array_.size() != shape.size()) array_ = bindings::broadcast_to(array_, shape);
   dtype_ = dtype;
   dispatch_record().add_note(argument_, why);
   refresh_view();
@@ -192,19 +238,28 @@ void FloatArray::refresh_view() { view_ = view_of(array_, dtype_); }
 
 void FloatArray::cast(DType dtype) {
   if (absent() || dtype_ == dtype) return;
-  copy(dtype, "copied: it is of another dtype than the result");
+  copy(dtype, "copied: it is of another dtype than the result", array_.ndim());
+}
+
+py::array FloatArray::copied(DType dtype) const { return contiguous_copy(array_, numpy_dtype(dtype)); }
+
+void FloatArray::broadcast_to(const Shape& shape, const char* operation) {
+  if (absent() || view_.shape == shape) return;
+  broadcast_strides(view_.shape, view_.strides, shape, prefix(operation, argument_));
+  array_ = bindings::broadcast_to(array_, shape);
+  refresh_view();
 }
 
 void FloatArray::convert(DType dtype) {
   cast(dtype);
   if (absent() || view_.has_contiguous_last_axis()) return;
-  copy(dtype, "copied: its last axis is not contiguous");
+  copy(dtype, "copied: its last axis is not contiguous", array_.ndim() - 1);
 }
 
 void FloatArray::make_contiguous(DType dtype) {
   cast(dtype);
   if (absent() || view_.is_contiguous()) return;
-  copy(dtype, "copied: it is not contiguous");
+  copy(dtype, "copied: it is not contiguous", 0);
 }
 
 DType promote_types(DType a, DType b) {
@@ -214,10 +269,13 @@ DType promote_types(DType a, DType b) {
 }
 
 DType promote(std::initializer_list<const FloatArray*> arrays) {
-  std::optional<DType> joined;
-  for (const FloatArray* array : arrays)
-    if (!array->absent()) joined = joined ? promote_types(*joined, array->dtype()) : array->dtype();
-  return joined.value_or(DType::float32);
+  std::optional<DType> joined, weak;
+  for (const FloatArray* array : arrays) {
+    if (array->absent()) continue;
+    std::optional<DType>& result = array->is_weak() ? weak : joined;
+    result = result ? promote_types(*result, array->dtype()) : array->dtype();
+  }
+  return joined ? *joined : weak.value_or(DType::float32);
 }
 
 BoolArray::BoolArray(const py::object& object, const char* operation, const char* argument) {
@@ -226,6 +284,7 @@ BoolArray::BoolArray(const py::object& object, const char* operation, const char
   if (array_.dtype().num() != py::detail::npy_api::NPY_BOOL_)
     throw py::type_error(prefix(operation, argument) + " must be bool (True may attend), got " +
                          py::str(array_.dtype()).cast<std::string>());
+  check_rank(array_, operation, argument);
   set_geometry(view_, array_);
   view_.data = static_cast<const bool*>(array_.data());
 }
@@ -287,9 +346,10 @@ TensorView array_to_change(const py::object& object, const char* operation, cons
   if (!array.writeable() || !readable)
     throw std::invalid_argument(prefix(operation, argument) +
                                 " must be writable, aligned, of native byte order and contiguous along its last axis");
-  if (overlaps_itself(view))
+  if (may_overlap_itself(view))
     throw std::invalid_argument(prefix(operation, argument) +
-                                " must not be broadcast: several of its elements are one, strides are " +
+                                " must not be broadcast or overlap itself: several of its elements are one, strides "
+                                "are " +
                                 view.strides.to_string());
   for (const FloatArray* input : inputs)
     if (!input->absent() && may_overlap(view, input->view()))
@@ -306,7 +366,7 @@ bool share_memory(const TensorView& a, const py::object& a_array, const TensorVi
 }
 
 Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
-               std::initializer_list<const FloatArray*> inputs, bool in_place)
+               std::initializer_list<const FloatArray*> inputs, bool in_place, const BoolArray* mask)
     : target_(out) {
   const py::dtype wanted = numpy_dtype(dtype);
   const auto allocate = [&] {
@@ -334,6 +394,7 @@ Output::Output(const py::object& out, const char* operation, const Shape& shape,
   for (const FloatArray* input : inputs)
     if (direct && !input->absent() && may_overlap(view_, input->view()))
       direct = in_place && same_window(view_, input->view());
+  if (mask != nullptr && !mask->absent() && may_overlap(view_, *mask->optional())) direct = false;
   if (!direct) {
     staged_ = true;
     allocate();

@@ -35,7 +35,8 @@ void register_dtypes();
 py::dtype numpy_dtype(DType dtype);
 
 // The dtype called `name` (float32, float64, float16, bfloat16), or given as anything np.dtype() understands.
-DType dtype_from(const py::object& object, const char* operation);
+DType dtype_from(const py::object& object, const char* operation,
+                 const char* names = "float32, float64, float16 or bfloat16");
 
 // The first thing that a bound operation does: what it decides from here on is recorded under this name.
 inline void begin_call(const char* operation) { dispatch_record().begin(operation); }
@@ -51,38 +52,47 @@ class FloatArray {
 
   bool absent() const { return !array_; }
   DType dtype() const { return dtype_; }
+  // A Python float: like NumPy's, its dtype is whatever the arrays have.
+  bool is_weak() const { return weak_; }
+  // ValueError where NumPy would not broadcast it to `shape`.
+  void broadcast_to(const Shape& shape, const char* operation);
   // Casts to `dtype` and makes the last axis contiguous, copying only if it must.
   void convert(DType dtype);
   // Casts to `dtype` and makes the whole array C-contiguous.
   void make_contiguous(DType dtype);
-  // Casts to `dtype`, any strides.
+  // Casts to `dtype`, any strides; what is broadcast stays so, since it may be far larger than what it is made of.
   void cast(DType dtype);
+  // A new C-contiguous array of the same numbers.
+  py::array copied(DType dtype) const;
   const TensorView& view() const { return view_; }
   // The view, or nullptr for an absent argument.
   const TensorView* optional() const { return absent() ? nullptr : &view_; }
   const char* argument() const { return argument_; }
 
  private:
-  void copy(DType dtype, const char* why);
+  // Copies each element once: of the axes before `axis`, broadcast ones are not expanded.
+  void copy(DType dtype, const char* why, py::ssize_t axis);
   void refresh_view();
 
   py::array array_ = no_array();
   TensorView view_;
   DType dtype_ = DType::float32;
   const char* argument_;
+  bool weak_ = false;
 };
 
 DType promote_types(DType a, DType b);
 // The same for an argument that has no default: TypeError for None too.
 FloatArray required_array(const py::object& object, const char* operation, const char* argument);
 
-// The dtype that NumPy promotes these inputs to; absent ones do not count.
+// The dtype that NumPy promotes these inputs to; absent ones do not count, nor do weak ones beside others.
 DType promote(std::initializer_list<const FloatArray*> arrays);
 
 // An optional input of dtype bool.
 class BoolArray {
  public:
   BoolArray(const py::object& object, const char* operation, const char* argument);
+  bool absent() const { return !array_; }
   const BoolView* optional() const { return array_ ? &view_ : nullptr; }
 
  private:
@@ -145,9 +155,9 @@ bool share_memory(const TensorView& a, const py::object& a_array, const TensorVi
 class Output {
  public:
   // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an
-  // element, or a whole row, before they write it.
+  // element, or a whole row, before they write it. `mask` is an input, too.
   Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
-         std::initializer_list<const FloatArray*> inputs, bool in_place = false);
+         std::initializer_list<const FloatArray*> inputs, bool in_place = false, const BoolArray* mask = nullptr);
 
   const TensorView& view() const { return view_; }
   // What the caller gets: `out` itself, or the new array (a NumPy scalar if it has no axes).

@@ -13,7 +13,7 @@ py::object run_softmax(const py::object& x_object, int axis, const py::object& m
   const FloatArray x = required_array(x_object, "softmax", "x");
   const BoolArray mask(mask_object, "softmax", "mask");
   check_softmax("softmax", x.view(), axis, mask.optional());
-  Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true);
+  Output output(out, "softmax", x.view().shape, x.dtype(), {&x}, true, &mask);
   without_gil([&] { softmax(x.view(), axis, mask.optional(), output.view()); });
   return output.finish();
 }

@@ -120,3 +120,12 @@ def test_far_apart_rows() -> None:
     assert same_bits(al.matmul(far, near[0].T.copy()), al.matmul(near, near[0].T.copy()))
     al.relu(near, out=far)
     assert same_bits(far.copy(), al.relu(near))
+
+
+def test_more_memory_than_can_be_counted() -> None:
+    """In float32 the left matrix would take 2**63 bytes: a MemoryError, not what 64 bits make of it."""
+    left = np.broadcast_to(np.ones(2**26, np.float16), (2**35, 2**26))
+    right = np.ones((2**26, 1), np.float16)
+    out = np.lib.stride_tricks.as_strided(np.zeros(1, np.float16), (2**35, 1), (0, 2))
+    with pytest.raises(MemoryError):
+        al.matmul(left, right, out=out)

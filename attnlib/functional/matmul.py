@@ -74,7 +74,7 @@ def linear(
         Added to every row.
     activation : {None, "relu", "gelu", "gelu_tanh", "silu", "tanh"}
         Applied to the sum; ``"gelu"`` is the exact one, ``"gelu_tanh"`` its approximation.
-    residual : array_like, shape (..., out_features), optional
+    residual : array_like, broadcastable to (..., out_features), optional
         Added after the activation.
     out : ndarray, shape (..., out_features), optional
         Where to put the result; may be ``residual``.

@@ -176,8 +176,8 @@ class MultiheadAttention(Module):
             Added to the scores. With `cu_seqlens` it is (H, S, S), and a sequence of length L takes
             ``bias[:, :L, :L]``.
         causal
-            Only keys at or before the query's own place: in self-attention its index, otherwise counted so
-            that the last query sees the last valid key. Default False.
+            Only keys at or before the query's own place: in self-attention (no `key`, or the same object)
+            its index, otherwise counted so that the last query sees the last valid key. Default False.
         key_lengths : (B,) integers, optional
             Only so many keys of each batch entry are valid.
         need_weights
@@ -200,6 +200,8 @@ class MultiheadAttention(Module):
         TypeError, ValueError
             For arrays that do not fit the layer or one another, as `attnlib.linear` and `attnlib.attention`.
         """
+        # Of the objects: a list or a tensor given twice makes two arrays.
+        own_keys = key is None or key is query
         query = as_array("MultiheadAttention: query", query)
         if key is None:
             if value is not None:
@@ -243,7 +245,7 @@ class MultiheadAttention(Module):
                 bias=bias,
                 causal=causal,
                 # Padding after a sequence must not move its queries, as the default of `attention` would.
-                query_offset=0 if causal and key is query else None,
+                query_offset=0 if causal and own_keys else None,
                 key_lengths=key_lengths,
                 return_weights=need_weights,
                 out=context.swapaxes(-3, -2),

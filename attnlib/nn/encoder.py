@@ -171,6 +171,8 @@ class TransformerEncoder(Module):
         How many.
     norm
         Applied after the last layer. Default None.
+    enable_nested_tensor, mask_check
+        As in `torch.nn.TransformerEncoder`, and of no effect: padding is never computed on.
 
     Attributes
     ----------
@@ -196,6 +198,8 @@ class TransformerEncoder(Module):
         encoder_layer: TransformerEncoderLayer,
         num_layers: int,
         norm: LayerNorm | RMSNorm | None = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
     ) -> None:
         check_size("TransformerEncoder", num_layers=num_layers)
         check_layers(

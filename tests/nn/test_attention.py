@@ -98,6 +98,9 @@ def test_masks(rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
     # With padding, query i of self-attention still stands at place i.
     wanted, _ = oracle(*wide(x, x, x), key_padding_mask=padding, attn_mask=lower)
     assert_close(layer(x, causal=True, key_lengths=lengths), wanted)
+    # Whatever the one object is.
+    for same in (x.tolist(), torch.from_numpy(x)):
+        assert_close(layer(same, same, same, causal=True, key_lengths=lengths), wanted)
 
 
 def test_bias(rng: np.random.Generator, twins: Any, assert_close: Any) -> None:

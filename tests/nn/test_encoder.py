@@ -56,7 +56,10 @@ def test_layer_float64(rng: np.random.Generator, twins: Any, assert_close: Any) 
 @pytest.mark.parametrize(("final", "bias"), [(True, True), (False, True), (False, False)])
 def test_encoder(final: bool, bias: bool, rng: np.random.Generator, twins: Any, assert_close: Any) -> None:
     layer = nn.TransformerEncoder(
-        nn.TransformerEncoderLayer(16, 4, 24, bias=bias), 3, norm=nn.LayerNorm(16) if final else None
+        nn.TransformerEncoderLayer(16, 4, 24, bias=bias),
+        3,
+        norm=nn.LayerNorm(16) if final else None,
+        enable_nested_tensor=False,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nested tensors are a prototype

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from arrays import DTYPES, FULL, normal
+from arrays import DTYPES, FULL, normal, same_bits
 from attention_check import check, make_qkv
 from tolerance import assert_within, attention_bounds
 
@@ -321,3 +321,21 @@ def test_decoding_against_a_long_cache(queries: int, dtype: np.dtype[Any], rng: 
         mask=rng.random((2, 1, queries, 2100)) < 0.5,
         alibi_slopes=np.linspace(0, 0.01, 6).astype(dtype),
     )
+
+
+def test_a_mask_of_one_head_for_matrices(rng: np.random.Generator) -> None:
+    """2-D arrays are one head, and a mask or bias may name it."""
+    query, key = normal(rng, (3, 4), np.float32), normal(rng, (5, 4), np.float32)
+    mask, bias = np.tri(3, 5, 1, dtype=bool), normal(rng, (3, 5), np.float32)
+    expected = al.attention(query, key, key, mask=mask, bias=bias)
+    assert same_bits(al.attention(query, key, key, mask=mask[None], bias=bias[None]), expected)
+    with pytest.raises(ValueError, match=r"mask .*\(2, 3, 5\)"):
+        al.attention(query, key, key, mask=np.stack([mask, mask]))
+
+
+def test_no_queries_and_no_end_of_sequences() -> None:
+    """Nothing to write is nothing to do, however many sequences."""
+    nothing = np.empty((2**40, 1, 0, 4), np.float32)
+    assert al.attention(nothing, nothing, nothing).shape == nothing.shape
+    assert al.matmul(nothing, np.ones((4, 3), np.float32)).shape == (2**40, 1, 0, 3)
+    assert al.matmul(nothing, np.broadcast_to(np.float32(1), (2**40, 1, 4, 3))).shape == (2**40, 1, 0, 3)

@@ -165,6 +165,10 @@ same = np.zeros((2, 2, 10, 8), np.float32)
             "key_cache must not be broadcast",
         ),
         (
+            {"key_cache": np.lib.stride_tricks.as_strided(same, (2, 2, 10, 8), (640, 320, 8, 4))},
+            "must not be broadcast or overlap itself",
+        ),
+        (
             {"cos": table_3d, "sin": table_3d, "positions": [0, 1, 2]},
             "positions must be None when cos and sin",
         ),

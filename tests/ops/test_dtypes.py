@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import oracle
 import pytest
-from arrays import BFLOAT16, DTYPES, FLOAT16, FLOAT32, accumulator, epsilon, normal
+from arrays import BFLOAT16, DTYPES, FLOAT16, FLOAT32, accumulator, epsilon, normal, same_bits
 from tolerance import assert_within, attention_bounds, linear_bound, matmul_bound
 
 import attnlib as al
@@ -111,3 +112,33 @@ def test_scalars() -> None:
         assert np.shape(result) == ()
         assert result.dtype == dtype
         assert float(result) == 2.0
+
+
+def test_python_numbers_have_the_dtype_of_the_arrays() -> None:
+    """NumPy's weak scalars."""
+    for dtype in DTYPES.values():
+        x = np.ones((2, 3), dtype)
+        assert al.swiglu(x, 2.0).dtype == dtype
+        assert al.linear(x, x, residual=0.5).dtype == dtype
+        assert al.attention(x, x, x, bias=0.5).dtype == dtype
+    assert al.swiglu(1.0, 2.0).dtype == np.float64
+    assert al.swiglu(np.ones(3, np.float32), np.float64(2.0)).dtype == np.float64
+
+
+def test_what_is_broadcast_is_converted_once(rng: np.random.Generator) -> None:
+    """A bias of another dtype, or byte order, takes the memory of what it is made of, not of all scores."""
+    length = 600
+    x = normal(rng, (8, length, 16), np.float32)
+    for bias in (normal(rng, (length,), np.float16), normal(rng, (length,), np.float32).astype(">f4")):
+        wide = np.broadcast_to(bias, (8, length, length))
+        expected = al.attention(x, x, x, bias=np.ascontiguousarray(wide, np.float32))
+        tracemalloc.start()
+        result = al.attention(x, x, x, bias=wide)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert same_bits(result, expected)
+        assert peak < result.nbytes + 100_000  # all scores: 11.5 MB
+    # The last axis must be contiguous: it alone is expanded.
+    values = np.broadcast_to(normal(rng, (length, 1), np.float16), (8, length, 16))
+    expected = al.attention(x, x, np.ascontiguousarray(values, np.float32))
+    assert same_bits(al.attention(x, x, values), expected)

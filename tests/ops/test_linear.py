@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from arrays import BFLOAT16, DTYPES, FULL, accumulator, epsilon, normal
+from arrays import BFLOAT16, DTYPES, FULL, accumulator, epsilon, normal, same_bits
 from tolerance import assert_within, linear_bound
 
 import attnlib as al
@@ -138,3 +138,16 @@ def test_dtypes_that_do_not_fit(argument: str, dtype: Any) -> None:
     arrays[argument] = arrays[argument].astype(dtype)
     with pytest.raises(TypeError, match=f"(?s)^linear.*{argument}.*{np.dtype(dtype).name}"):
         al.linear(**arrays)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(), (53,), (1,), (7, 1), (1, 53), (3, 1, 53), (3, 7, 1), (1, 7, 53)], ids=str
+)
+def test_a_residual_that_broadcasts(shape: tuple[int, ...], packed: bool, rng: np.random.Generator) -> None:
+    """As in the formula, ``... + residual``."""
+    x, weight = normal(rng, (3, 7, 30), np.float32), normal(rng, (53, 30), np.float32)
+    residual = normal(rng, shape, np.float32)
+    given = al.pack_weight(weight) if packed else weight
+    expected = al.linear(x, given, residual=np.broadcast_to(residual, (3, 7, 53)).copy())
+    assert same_bits(al.linear(x, given, residual=residual), expected)

@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pytest
 from arrays import epsilon
+from dlpack_producer import Producer
 from numpy.typing import NDArray
 from tolerance import assert_within
 
@@ -133,3 +134,14 @@ def test_threads_move_no_bit(
     for result in results[1:]:
         np.testing.assert_array_equal(result[0], results[0][0])
         np.testing.assert_array_equal(result[1], results[0][1])
+
+
+def test_tensors_of_other_libraries(rng: np.random.Generator) -> None:
+    """All arrays may come through DLPack, the cell too, which is copied first."""
+    weight = al.pack_weight(rng.standard_normal((8, 2), dtype=np.float32))
+    arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in ((1, 3, 8), (1, 2), (1, 2))]
+    out, cell = lstm_steps(arrays[0], weight, *arrays[1:])
+    projected, hidden, state = (Producer(array) for array in arrays)
+    found, found_cell = lstm_steps(projected, weight, hidden, state)
+    assert found.tobytes() == out.tobytes()
+    assert found_cell.tobytes() == cell.tobytes()

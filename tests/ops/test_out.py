@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from arrays import DTYPES, native, out_layouts, overlapping, same_bits
+from arrays import DTYPES, native, normal, out_layouts, overlapping, same_bits
 from cases import CASES, Case
+
+import attnlib as al
 
 WITH_OUT = [case for case in CASES if case.takes_out]
 by_case = pytest.mark.parametrize("case", WITH_OUT, ids=str)
@@ -122,3 +125,18 @@ def test_masked_out_is_refused(case: Case, rng: np.random.Generator) -> None:
     inputs = case.make(rng, np.float32, 5)
     with pytest.raises(TypeError, match="out"):
         case.call(inputs, out=np.ma.masked_array(case.call(inputs)))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_mask_that_lies_in_out(flip: bool, rng: np.random.Generator) -> None:
+    x = normal(rng, (2, 64, 64), np.float32)
+    out = np.zeros((2, 64, 64), np.float32)
+    bytes_of_out = out.view(np.bool_)[0].reshape(64, 64, 4)[..., 3]  # one of each element's four
+    mask = bytes_of_out[::-1] if flip else bytes_of_out
+    allowed = rng.random(mask.shape) < 0.5
+    for call in (al.softmax, partial(al.attention, x, x)):
+        out[...] = 0
+        mask[...] = allowed
+        expected = call(x, mask=allowed)
+        call(x, mask=mask, out=out)
+        assert same_bits(out, expected)

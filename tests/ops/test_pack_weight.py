@@ -107,3 +107,35 @@ def test_refused() -> None:
     for name in ("float8", "complex64", "", "int32"):
         with pytest.raises((TypeError, ValueError), match=r"(?s)^pack_weight.*dtype"):
             al.pack_weight(np.zeros((2, 3), np.float32), dtype=name)
+
+
+def test_an_object_that_was_never_made() -> None:
+    """``__new__`` alone makes no weight: an error, not a read of memory that nobody wrote."""
+    weight_class = al.PackedWeight
+    bare = weight_class.__new__(weight_class)
+    for use in (repr, pickle.dumps, lambda w: w.shape, lambda w: w.unpack(), lambda w: w.rows(0, 1)):
+        with pytest.raises(RuntimeError):
+            use(bare)
+        with pytest.raises(RuntimeError):
+            al.linear(np.ones((1, 1), np.float32), bare)
+    for method in (weight_class.unpack, weight_class._stored, weight_class.__repr__):
+        with pytest.raises(TypeError):
+            method(None)  # type: ignore[arg-type]
+
+
+def test_a_damaged_pickle_is_refused() -> None:
+    """What pack_weight refuses, or could not have made, does not come in by another way."""
+    state = list(al.pack_weight(np.ones((2, 64), np.float32), dtype="int4").__getstate__())
+    weight_class = al.PackedWeight
+    state[2] = state[2] | 0xF0  # codes of four bits
+    with pytest.raises(ValueError, match="pickled state is damaged"):
+        weight_class.__new__(weight_class).__setstate__(tuple(state))
+    columns = 65537  # int32 sums hold products of 65536
+    ones = np.ones((1, columns), np.uint8)
+    too_long = ("int8", 32, ones, np.ones((1, 1), np.float32), np.ones((1, columns), np.float32))
+    with pytest.raises(ValueError, match="at most 65536 in_features"):
+        weight_class.__new__(weight_class).__setstate__(too_long)
+
+
+def test_no_features_and_no_end_of_rows() -> None:
+    assert al.pack_weight(np.empty((2**40, 0), np.float32)).shape == (2**40, 0)

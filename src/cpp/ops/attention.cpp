@@ -100,11 +100,9 @@ void attention(const TensorView& query_given, const TensorView& key_given, const
   const Shape key_batch = broadcast_strides(key.shape.first(key.rank() - 3), key.strides, shapes.batch, "");
   const Shape value_batch = broadcast_strides(value.shape.first(value.rank() - 3), value.strides, shapes.batch, "");
 
-  // mask and bias broadcast to the weights (..., H, Sq, Sk); without a head axis there, one of extent 1 is put in.
+  // mask and bias broadcast to the weights (..., H, Sq, Sk); 2-D arrays are one head.
   const auto to_weights = [&](const Shape& shape, const Shape& strides, const char* name) {
-    const Shape full = broadcast_strides(shape, strides, shapes.weights, std::string("attention: ") + name);
-    if (shapes.weights.rank() == batch_axes + 3) return full;
-    return Shape{0, full[0], full[1]};
+    return broadcast_strides(shape, strides, with_heads(shapes.weights), std::string("attention: ") + name);
   };
   Shape mask, bias;
   if (options.mask != nullptr) {
@@ -138,6 +136,8 @@ void attention(const TensorView& query_given, const TensorView& key_given, const
     if (lengths[n] < 0 || lengths[n] > keys)
       throw std::invalid_argument("attention: key_lengths must lie between 0 and Sk = " + std::to_string(keys) +
                                   ", got " + std::to_string(lengths[n]));
+  const auto is_empty = [](const TensorView* result) { return result == nullptr || result->size() == 0; };
+  if (is_empty(&out) && is_empty(results.weights) && is_empty(results.lse)) return;  // of any number of sequences
   const std::int64_t heads_per_group = call.heads;
   const std::int64_t compute_size = query.dtype == DType::float64 ? 8 : 4;
   run_attention(

@@ -92,13 +92,13 @@ PackedWeight PackedWeight::stored(const Layout& layout, std::shared_ptr<std::byt
            std::to_string(bytes_of(layout)) + " bytes, got " + std::to_string(bytes));
   PackedWeight weight(layout);
   weight.set_memory(std::move(memory));
-  if (width == panel_width_of(kind_of(layout.format))) {
-    if (!copy && reinterpret_cast<std::uintptr_t>(weight.panels()) % 64 == 0) return weight;
+  const bool laid_out_so = width == panel_width_of(kind_of(layout.format));
+  if ((copy && laid_out_so) || reinterpret_cast<std::uintptr_t>(weight.panels()) % 64 != 0) {
     std::shared_ptr<std::byte> own = allocate_lasting(static_cast<std::size_t>(bytes));
     std::copy_n(weight.panels(), bytes, own.get());
     weight.set_memory(std::move(own));
-    return weight;
   }
+  if (laid_out_so) return weight;
   if (weight.is_quantized()) return PackedWeight(weight.quantized());
   const Memory plain = allocate(static_cast<std::size_t>(rows * columns * dtype_size(weight.dtype())));
   TensorView view;

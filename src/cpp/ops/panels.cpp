@@ -67,6 +67,7 @@ std::int64_t panel_bytes(std::int64_t depth, std::int64_t columns, ProductKind k
 void pack_panels(const std::byte* source, DType source_dtype, std::int64_t depth, std::int64_t columns,
                  std::int64_t depth_stride, std::int64_t column_stride, std::byte* panels, ProductKind kind,
                  int threads) {
+  if (depth == 0) return;  // panels of no bytes, however many
   const std::int64_t width = panel_width_of(kind);
   const std::int64_t size = dtype_size(source_dtype);
   const std::int64_t one_panel = panel_bytes(depth, width, kind);
@@ -80,7 +81,7 @@ void pack_panels(const std::byte* source, DType source_dtype, std::int64_t depth
     task.depth_stride = depth_stride;
     task.column_stride = column_stride;
     task.panels = panels + panel * one_panel;
-    if (column_stride == 1 || depth_stride == 1 || depth == 0) {
+    if (column_stride == 1 || depth_stride == 1) {
       pack(&task);
       return;
     }

@@ -66,12 +66,12 @@ class Left {
       dispatch_record().add_note(nullptr, "rows copied: their length or distance is odd, and this kernel takes pairs");
     stride_ = padded;
     groups_ = groups;
-    staged_.emplace(p.rows * padded * element_size_);
+    staged_.emplace(bytes_for({p.rows, padded, element_size_}));
     if (quantised) {
-      scales_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(float)));
-      offsets_.emplace(p.rows * groups * static_cast<std::int64_t>(sizeof(std::int32_t)));
+      scales_.emplace(bytes_for({p.rows, groups, sizeof(float)}));
+      offsets_.emplace(bytes_for({p.rows, groups, sizeof(std::int32_t)}));
     }
-    if (kind == ProductKind::int8) outliers_.emplace(p.rows * static_cast<std::int64_t>(sizeof(RowOutliers)));
+    if (kind == ProductKind::int8) outliers_.emplace(bytes_for({p.rows, sizeof(RowOutliers)}));
     data_ = staged_->as<std::byte>();
     const auto stage = kernels().matmul->stage[index_of(p.dtype)][index_of(kind)];
     constexpr std::int64_t chunk = 32;

@@ -43,28 +43,46 @@ class FreshThread {
     }
   }
 
+  friend class IdleThread;
+  FreshThread* next_ = nullptr;  // of those that wait for work
   std::mutex mutex_;
   std::condition_variable changed_;
   const std::function<void()>* work_ = nullptr;
 };
 
-// One thread survives a fork, so one such helper is enough. It serves to the end of the process, and is never freed; in
-// a child of the child, where it is no more, there is another.
+// One thread survives a fork, so one such helper is enough, but for calls within a call: of a signal handler that ran
+// while its caller looked around. They serve to the end of the process, and are never freed; in a child of the child,
+// where they are no more, there are others.
 thread_local bool forked = false;
-FreshThread* helper = nullptr;
+FreshThread* idle = nullptr;
 
 const int handler = pthread_atfork(nullptr, nullptr, [] {
   forked = true;
-  helper = nullptr;
+  idle = nullptr;
 });
+
+class IdleThread {
+ public:
+  IdleThread() : thread_(idle != nullptr ? idle : new FreshThread) { idle = thread_->next_; }
+  ~IdleThread() {
+    thread_->next_ = idle;
+    idle = thread_;
+  }
+  IdleThread(const IdleThread&) = delete;
+  IdleThread& operator=(const IdleThread&) = delete;
+  FreshThread* operator->() const { return thread_; }
+
+ private:
+  FreshThread* thread_;
+};
 
 }  // namespace
 
 bool came_through_fork() { return forked; }
 
 void on_fresh_thread(const std::function<void()>& work, const std::function<void()>& look_around) {
-  if (helper == nullptr) helper = new FreshThread;
-  helper->run(work, look_around);
+  const IdleThread thread;
+  thread->run(work, look_around);
 }
 
 }  // namespace attnlib

@@ -34,7 +34,10 @@ Interruptible::~Interruptible() { current = before_; }
 bool interruption_due() {
   Interruptible* const call = current;
   if (call == nullptr || milliseconds_now() < call->next_) return false;
+  // What asks may call operations itself, as a signal handler in Python does: they are to put questions of their own.
+  current = nullptr;
   const bool answer = call->question_(call->context_);
+  current = call;
   call->next_ = milliseconds_now() + milliseconds_between;
   return answer;
 }

@@ -13,7 +13,7 @@ struct Interrupted {};
 // of milliseconds later, so that short calls never do.
 class Interruptible {
  public:
-  using Question = bool (*)(void* context);
+  using Question = bool (*)(void* context);  // must not throw
   Interruptible(Question question, void* context);
   ~Interruptible();
   Interruptible(const Interruptible&) = delete;

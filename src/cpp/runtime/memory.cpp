@@ -25,13 +25,14 @@ constexpr std::size_t least_mapped = std::size_t{1} << 20;
 constexpr std::size_t least_in_slab = std::size_t{64} << 10, most_in_slab = 2 * huge_page;
 constexpr std::size_t slab_bytes = 16 * huge_page;
 
-// The slab that is being filled. It is not kept alive here, so that it goes with the weights in it.
+// The slab that is being filled. It is not kept alive here, so that it goes with the weights in it. Never destroyed:
+// other threads may still compute while the process ends.
 struct Slab {
   std::mutex mutex;
   std::weak_ptr<std::byte> memory;
   std::size_t used = 0;
 };
-constinit Slab slab;
+Slab& slab = *new Slab;
 
 // A child that fork() makes while another thread fills the slab would wait for that thread for ever: it has none but
 // the one that forked. So fork() waits until the slab is whole.

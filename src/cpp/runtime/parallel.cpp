@@ -81,8 +81,9 @@ int threads_used(int wanted, std::int64_t most) {
 class EarlyEnd {
  public:
   bool due() const { return interrupted_.load(std::memory_order_relaxed) || failed_.load(std::memory_order_relaxed); }
+  // Not asked again after a yes: Python's handlers must not run while the exception of the first is set.
   void look_around() {
-    if (interruption_due()) interrupted_.store(true, std::memory_order_relaxed);
+    if (!due() && interruption_due()) interrupted_.store(true, std::memory_order_relaxed);
   }
   template <class Body>
   void attempt(Body&& body) {
@@ -93,8 +94,8 @@ class EarlyEnd {
     }
   }
   void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
     if (interrupted_.load(std::memory_order_relaxed)) throw Interrupted();
+    if (failure_) std::rethrow_exception(failure_);
   }
 
  private:

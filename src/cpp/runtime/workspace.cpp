@@ -101,6 +101,13 @@ std::int64_t resident_bytes() {
 
 }  // namespace
 
+std::int64_t bytes_for(std::initializer_list<std::int64_t> factors) {
+  std::int64_t bytes = 1;
+  for (const std::int64_t factor : factors)
+    if (__builtin_mul_overflow(bytes, factor, &bytes)) throw std::bad_alloc();
+  return bytes;
+}
+
 Scratch::Scratch(std::int64_t bytes)
     : data_(nullptr),
       bytes_((static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)) + alignment - 1) / alignment * alignment) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "runtime/memory.hpp"
 
@@ -27,6 +28,10 @@ class Scratch {
   std::size_t bytes_;
   Memory own_;  // of a block that the stack has no room for
 };
+
+// The product of extents and sizes, none of them negative. std::bad_alloc where it is too large to count: the extents
+// of broadcast arrays know no bounds.
+std::int64_t bytes_for(std::initializer_list<std::int64_t> factors);
 
 // Gives back what is kept: the stacks of all threads that are in no call, and what malloc keeps of freed memory.
 // Returns the bytes by which the process's resident memory shrank; where the system does not tell, those that the
