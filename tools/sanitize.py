@@ -63,8 +63,13 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "tests/test_cli_examples.py::test_the_example_runs[bench]": "OpenVINO opens libraries with "
         "RTLD_DEEPBIND, at which AddressSanitizer ends the process",
         "tests/test_benchmark_speech.py::test_thirty_seconds_of_speech": "espeak-ng, alone too, does not end",
-        "tests/test_failing_tasks.py::test_a_fork_while_weights_are_packed": "a child of threads that "
-        "allocate hangs in GCC 12's allocator, without attnlib too",
+        **{
+            f"tests/{test}": "a child of threads that allocate hangs in GCC 12's allocator, without attnlib too"
+            for test in (
+                "servers/test_fork.py::test_fork_while_other_threads_compute",
+                "test_failing_tasks.py::test_a_fork_while_weights_are_packed",
+            )
+        },
         "tests/servers/test_trim.py::test_gives_scratch_back": "no scratch is kept that it could give back",
         **{
             f"tests/test_result_memory.py::{test}": "no result's memory is kept"
@@ -83,6 +88,9 @@ LEFT_OUT: dict[str, dict[str, str]] = {
                 "servers/test_fork.py",
                 "servers/test_gunicorn.py::test_requests[--preload",
                 "servers/test_idle.py::test_idle",
+                "servers/test_signal_handlers.py::test_an_operation_in_a_handler[1-in_child",
+                "servers/test_signal_handlers.py::test_an_operation_in_a_handler[2-in_child",
+                "servers/test_signal_handlers.py::test_handlers_wait_while_an_exception_is_on_its_way[in_child",
                 "test_result_memory.py::test_after_a_fork",
                 "test_runtime.py::test_fork_after_use",
                 "test_runtime.py::test_multiprocessing_pool",
