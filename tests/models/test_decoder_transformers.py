@@ -90,6 +90,16 @@ LLAMA3 = {
             "Qwen2ForCausalLM",
             {**SIZES, "use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1},
         ),
+        (
+            "Qwen2ForCausalLM",
+            {
+                **SIZES,
+                "use_sliding_window": True,
+                "sliding_window": 20,
+                "max_window_layers": 3,
+                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            },
+        ),
         ("Qwen3ForCausalLM", {**SIZES, "head_dim": 16}),
     ],
 )

@@ -96,6 +96,22 @@ def test_layers_with_different_windows_keep_everything(tmp_path: Path) -> None:
     assert model.cache(1, 700).window is None
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_the_types_of_layers_say_which_slide(kind: str, tmp_path: Path) -> None:
+    config = {"model_type": kind, "use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}
+    for types, windows in (
+        (["sliding_attention", "full_attention"], (5, None)),
+        (["sliding_attention"] * 2, (5, 5)),
+        (None, (None, None)),
+    ):
+        folder = decoders.write_folder(tmp_path / "model", **config, layer_types=types)
+        assert read_config(JsonFile(folder / "config.json")).windows == windows
+    for wrong in (["full_attention"], "full_attention", ["full_attention", "chunked_attention"], [1, 2]):
+        folder = decoders.write_folder(tmp_path / "model", **config, layer_types=wrong)
+        with pytest.raises(ValueError, match=r"config\.json: layer_types .*(a list of 2|known are full_)"):
+            read_config(JsonFile(folder / "config.json"))
+
+
 def test_a_cache_with_a_window_is_obeyed(tmp_path: Path) -> None:
     """Whatever it still holds: what older tokens say must not depend on when they are evicted."""
     narrow, wide = load(tmp_path / "narrow", 5), load(tmp_path / "wide", None)

@@ -87,8 +87,19 @@ def _windows(file: Fields, kind: str, layers: int) -> tuple[int | None, ...]:
     window = file.integer("sliding_window", 1, 1 << 24)
     if kind == "mistral":
         return (window,) * layers
+    if "layer_types" in file:
+        return tuple(window if slides else None for slides in _layer_types(file, layers))
     full = file.integer("max_window_layers", 0, 1 << 10, default=28)
     return tuple(None if layer < full else window for layer in range(layers))
+
+
+def _layer_types(file: Fields, layers: int) -> list[bool]:
+    """Read which layers see no more than a window."""
+    kinds = {"full_attention": False, "sliding_attention": True}
+    found = file.get("layer_types")
+    if not isinstance(found, list) or len(found) != layers:
+        raise file.error("layer_types", f"must be a list of {layers} types, found {found!r:.60}")
+    return [Fields(file.path, {"layer_types": kind}).choice("layer_types", kinds) for kind in found]
 
 
 def read_gguf_config(file: GgufFile) -> LlamaConfig:
