@@ -202,4 +202,5 @@ def load_sentence_encoder(folder: str | os.PathLike[str], *, dtype: DTypeLike = 
         head=modules.head(config.hidden_size * len(pooling)),
         normalize=modules.normalize,
         prompt=read_prompt(root),
+        include_prompt=modules.include_prompt,
     )

@@ -17,23 +17,24 @@ from attnlib.models.files.config import JsonFile
 __all__ = ["Vectors", "normalise", "pool", "read_pooling"]
 
 Vectors = NDArray[np.float32]
-Pooling = Callable[[Vectors], Vectors]
+# Of the hidden states of the tokens from some place on.
+Pooling = Callable[[Vectors, int], Vectors]
 
 
-def _weighted_mean(hidden: Vectors) -> Vectors:
-    weights = np.arange(1, len(hidden) + 1, dtype=np.float32)
+def _weighted_mean(hidden: Vectors, first: int) -> Vectors:
+    weights = np.arange(first + 1, first + len(hidden) + 1, dtype=np.float32)
     mean: Vectors = (hidden * weights[:, None]).sum(axis=0) / weights.sum()
     return mean
 
 
 # Under the names of sentence-transformers' "pooling_mode".
 _MODES: dict[str, Pooling] = {
-    "cls": lambda hidden: hidden[0],
-    "max": lambda hidden: hidden.max(axis=0),
-    "mean": lambda hidden: hidden.sum(axis=0) / np.float32(len(hidden)),
-    "mean_sqrt_len_tokens": lambda hidden: hidden.sum(axis=0) / np.sqrt(np.float32(len(hidden))),
+    "cls": lambda hidden, first: hidden[0],
+    "max": lambda hidden, first: hidden.max(axis=0),
+    "mean": lambda hidden, first: hidden.sum(axis=0) / np.float32(len(hidden)),
+    "mean_sqrt_len_tokens": lambda hidden, first: hidden.sum(axis=0) / np.sqrt(np.float32(len(hidden))),
     "weightedmean": _weighted_mean,
-    "lasttoken": lambda hidden: hidden[-1],
+    "lasttoken": lambda hidden, first: hidden[-1],
 }
 
 # Before there was "pooling_mode" there was a switch for each; several vectors are joined in this order.
@@ -71,7 +72,9 @@ def read_pooling(file: JsonFile, hidden_size: int) -> tuple[str, ...]:
     return modes
 
 
-def pool(hidden: NDArray[Any], cu_seqlens: NDArray[np.intp], modes: tuple[str, ...]) -> Vectors:
+def pool(
+    hidden: NDArray[Any], cu_seqlens: NDArray[np.intp], modes: tuple[str, ...], skip: int = 0
+) -> Vectors:
     """Make one vector of each packed text.
 
     Parameters
@@ -81,11 +84,13 @@ def pool(hidden: NDArray[Any], cu_seqlens: NDArray[np.intp], modes: tuple[str, .
         Text n is in rows ``cu_seqlens[n]`` to ``cu_seqlens[n + 1]``.
     modes
         One or more of those of `read_pooling`; their vectors are joined.
+    skip
+        So many tokens at the beginning of each text, its prompt's, do not count. Default 0.
 
     Returns
     -------
     (N, d * len(modes)) float32 ndarray
-        Zeros for a text without tokens.
+        Zeros for a text without tokens that count.
     """
     wide = hidden.astype(np.float32, copy=False)
     functions = [_MODES[mode] for mode in modes]
@@ -93,9 +98,9 @@ def pool(hidden: NDArray[Any], cu_seqlens: NDArray[np.intp], modes: tuple[str, .
     edges = cu_seqlens.tolist()
     vectors = np.zeros((len(edges) - 1, len(modes) * width), dtype=np.float32)
     for row, (start, stop) in enumerate(pairwise(edges)):
-        if start < stop:
+        if start + skip < stop:
             for place, function in enumerate(functions):
-                vectors[row, place * width : (place + 1) * width] = function(wide[start:stop])
+                vectors[row, place * width : (place + 1) * width] = function(wide[start + skip : stop], skip)
     return vectors
 
 

@@ -47,6 +47,7 @@ class SentenceEncoder:
         head: Sequence[Callable[[Vectors], Vectors]] = (),
         normalize: bool = False,
         prompt: str = "",
+        include_prompt: bool = True,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -55,6 +56,7 @@ class SentenceEncoder:
         self._head = tuple(head)
         self._normalize = normalize
         self._prompt = prompt
+        self._skipped = 0 if include_prompt or not prompt else tokenizer.prompt_length(prompt)
         self.dimension = self._finish(
             np.zeros((0, model.config.hidden_size * len(pooling)), dtype=np.float32), normalize
         ).shape[1]
@@ -188,7 +190,7 @@ class SentenceEncoder:
         cu_seqlens = np.zeros(len(tokens) + 1, dtype=np.intp)
         np.cumsum(lengths, out=cu_seqlens[1:])
         hidden = self.model(np.concatenate(tokens), cu_seqlens)
-        return self._finish(pool(hidden, cu_seqlens, self._pooling), normalize)
+        return self._finish(pool(hidden, cu_seqlens, self._pooling, self._skipped), normalize)
 
     def _finish(self, vectors: Vectors, normalize: bool) -> Vectors:
         for step in self._head:

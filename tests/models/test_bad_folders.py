@@ -233,6 +233,7 @@ def test_absurd_maximum_lengths_of_the_tokenizer(length: Any, folder: Path) -> N
         ("pooling_mode", 3),
         ("pooling_mode", [["cls"]]),
         ("pooling_mode_cls_token", "yes"),
+        ("include_prompt", "no"),
         ("word_embedding_dimension", 25),
         ("embedding_dimension", -1),
     ],

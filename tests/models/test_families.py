@@ -240,6 +240,33 @@ def test_prompt_and_lower_case(tmp_path: Path) -> None:
     np.testing.assert_array_equal(encoder.encode("SAT"), plain.encode("the cat sat"))
 
 
+@pytest.mark.parametrize(
+    ("mode", "function"),
+    [
+        ("cls", lambda h: h[3]),
+        ("mean", lambda h: h[3:].mean(0)),
+        ("max", lambda h: h[3:].max(0)),
+        ("mean_sqrt_len_tokens", lambda h: h[3:].sum(0) / np.sqrt(len(h) - 3)),
+        ("weightedmean", lambda h: np.average(h[3:], axis=0, weights=np.arange(3, len(h)) + 1)),
+        ("lasttoken", lambda h: h[-1]),
+    ],
+)
+def test_a_prompt_that_is_not_pooled(mode: str, function: Any, tmp_path: Path) -> None:
+    """It is read like the text, but its tokens, and [CLS] before them, are left out of the vector."""
+    model = folders.make(tmp_path / "model")
+    model.modules.remove("Normalize")
+    model.pooling = {"pooling_mode": mode, "include_prompt": False}
+    folder = model.write()
+    plain = models.load(folder).encode(folders.TEXTS)
+    prompts = {"prompts": {"query": "the cat "}, "default_prompt_name": "query"}
+    folders.write_json(folder / "config_sentence_transformers.json", prompts)
+    wanted = np.array([function(model.hidden("the cat " + text)) for text in folders.TEXTS])
+    assert_close(models.load(folder).encode(folders.TEXTS), wanted)
+    # Without a prompt nothing is left out.
+    (folder / "config_sentence_transformers.json").unlink()
+    np.testing.assert_array_equal(models.load(folder).encode(folders.TEXTS), plain)
+
+
 def test_dense_layers(tmp_path: Path, rng: np.random.Generator) -> None:
     model = folders.make(tmp_path / "model")
     model.modules = ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]

@@ -54,6 +54,11 @@ class Modules:
         """Return the modes of pooling whose vectors are joined."""
         return ("mean",) if self._pooling is None else read_pooling(self._pooling, hidden_size)
 
+    @property
+    def include_prompt(self) -> bool:
+        """Whether the tokens of the prompt are pooled, too."""
+        return self._pooling is None or self._pooling.boolean("include_prompt", True)
+
     def head(self, width: int) -> list[Callable[[Vectors], Vectors]]:
         """Load the dense layers that follow pooling, which gives vectors of size `width`."""
         steps: list[Callable[[Vectors], Vectors]] = []

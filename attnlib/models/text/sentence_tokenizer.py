@@ -65,11 +65,15 @@ class Tokenizer:
         ValueError
             If a text holds what is not Unicode, lone surrogates, or the tokenizer lacks what it needs for it.
         """
+        return [np.array(encoding.ids, dtype=np.intp) for encoding in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        """Turn each text into what the library makes of it."""
         if self._lower_case:
             texts = [text.lower() for text in texts]
         try:
             with library_errors("encode: the tokenizer failed", TypeError):
-                encodings = self._tokenizer.encode_batch_fast(texts)
+                encodings: list[Any] = self._tokenizer.encode_batch_fast(texts)
         except TypeError:
             for text in texts:
                 try:
@@ -77,7 +81,15 @@ class Tokenizer:
                 except UnicodeEncodeError as error:
                     raise ValueError(f"encode: a text is not valid Unicode: {error}") from None
             raise
-        return [np.array(encoding.ids, dtype=np.intp) for encoding in encodings]
+        return encodings
+
+    def prompt_length(self, prompt: str) -> int:
+        """Count the tokens that a text begins with because of the prompt before it.
+
+        As in sentence-transformers these are the prompt's own tokens, without the special one at the end.
+        """
+        added: list[int] = self._encode([prompt])[0].special_tokens_mask
+        return len(added) - sum(added[-1:])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token by itself, as `token_pieces` does."""
