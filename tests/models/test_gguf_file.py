@@ -143,6 +143,38 @@ def test_the_chat_template(path: Path) -> None:
     assert model.tokenizer.decode(ids) == "hé "
 
 
+@pytest.mark.parametrize(
+    ("added", "factor"),
+    [
+        ({"scaling.factor": 2.0}, 2.0),
+        ({"scale_linear": 4.0}, 4.0),
+        ({"scaling.factor": 2.0, "scale_linear": 4.0}, 2.0),
+        ({"scaling.factor": 0.0, "scale_linear": 4.0}, 1.0),
+        ({"scaling.type": b"linear"}, 1.0),
+        ({"scaling.type": b"none", "scaling.factor": 2.0}, 1.0),
+    ],
+)
+def test_scaled_positions(added: dict[str, object], factor: float, path: Path, tmp_path: Path) -> None:
+    """As llama.cpp reads them: linear unless the type is none, by the new key or that of old."""
+    file = gguf_layout.parse(path.read_bytes())
+    for name, value in added.items():
+        field = f"llama.rope.{name}".encode()
+        file.fields.append((field, 8 if isinstance(value, bytes) else 6, value))
+    path.write_bytes(gguf_layout.write(file))
+    scaling = {"rope_type": "linear", "factor": factor}
+    folder = decoders.write_folder(tmp_path / "folder", rope_scaling=scaling)
+    np.testing.assert_array_equal(models.load(path)(IDS), models.load(folder)(IDS))
+
+
+@pytest.mark.parametrize("factor", [0.5, -2.0, float("nan")])
+def test_absurd_scales_of_positions(factor: float, path: Path) -> None:
+    file = gguf_layout.parse(path.read_bytes())
+    file.fields.append((b"llama.rope.scaling.factor", 6, factor))
+    path.write_bytes(gguf_layout.write(file))
+    with pytest.raises(ValueError, match=r"model\.gguf: llama\.rope\.scaling\.factor must be"):
+        models.load(path)
+
+
 def test_blocks_of_nothing(path: Path) -> None:
     """An axis of 0 in a tensor of blocks."""
     file = gguf_layout.parse(path.read_bytes())

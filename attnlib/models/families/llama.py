@@ -114,9 +114,6 @@ def read_gguf_config(file: GgufFile) -> LlamaConfig:
         raise fields.error(f"{kind}.rope.dimension_count", f"must be the size of a head, {head_dim}")
     if fields.integer(f"{kind}.expert_count", 0, 1 << 10, default=0):
         raise fields.error(f"{kind}.expert_count", "is not 0: mixtures of experts are not supported")
-    scaling = fields.choice(
-        f"{kind}.rope.scaling.type", {"none": "default", "linear": "linear"}, default="none"
-    )
     window = None
     if f"{kind}.attention.sliding_window" in fields:
         window = fields.integer(f"{kind}.attention.sliding_window", 1, 1 << 24)
@@ -135,11 +132,7 @@ def read_gguf_config(file: GgufFile) -> LlamaConfig:
             intermediate_size=fields.integer(f"{kind}.feed_forward_length", 1, 1 << 18),
             rms_norm_eps=fields.number(f"{kind}.attention.layer_norm_rms_epsilon", 0.0, 0.1),
             max_position_embeddings=fields.integer(f"{kind}.context_length", 1, 1 << 24),
-            rope=Rope(
-                fields.number(f"{kind}.rope.freq_base", 1.0, 1e12, default=10000.0),
-                scaling,
-                fields.number(f"{kind}.rope.scaling.factor", 1.0, 1e6, default=1.0),
-            ),
+            rope=_gguf_rope(fields, kind),
             tie_word_embeddings="output.weight" not in shapes,
             query_bias="blk.0.attn_q.bias" in shapes,
             output_bias="blk.0.attn_output.bias" in shapes,
@@ -147,6 +140,18 @@ def read_gguf_config(file: GgufFile) -> LlamaConfig:
             windows=(window,) * layers,
         ),
     )
+
+
+def _gguf_rope(fields: Fields, kind: str) -> Rope:
+    """Read the rotary embedding as llama.cpp does: a factor alone is linear, and 0 stands for none."""
+    scaling = fields.choice(
+        f"{kind}.rope.scaling.type", {"none": "default", "linear": "linear"}, default="linear"
+    )
+    name = f"{kind}.rope.scaling.factor"
+    if name not in fields:
+        name = f"{kind}.rope.scale_linear"  # files of old
+    factor = 1.0 if fields.get(name, 0.0) == 0 else fields.number(name, 1.0, 1e6)
+    return Rope(fields.number(f"{kind}.rope.freq_base", 1.0, 1e12, default=10000.0), scaling, factor)
 
 
 def _checked(file: Fields, config: LlamaConfig) -> LlamaConfig:
