@@ -175,6 +175,33 @@ def test_absurd_scales_of_positions(factor: float, path: Path) -> None:
         models.load(path)
 
 
+@pytest.mark.parametrize(
+    ("pre", "add", "added"),
+    [
+        (b"llama-bpe", None, True),
+        (b"llama-bpe", False, False),
+        (b"gpt-2", None, False),
+        (b"gpt-2", True, True),
+        (None, None, False),
+    ],
+)
+def test_the_token_before_a_text(pre: bytes | None, add: bool | None, added: bool, path: Path) -> None:
+    """llama.cpp puts one before texts of llama-bpe, unless add_bos_token says otherwise."""
+    file = gguf_layout.parse(path.read_bytes())
+    file.fields.append((b"tokenizer.ggml.bos_token_id", 4, 258))
+    if pre is not None:
+        file.fields.append((b"tokenizer.ggml.pre", 8, pre))
+    if add is not None:
+        file.fields.append((b"tokenizer.ggml.add_bos_token", 7, add))
+    path.write_bytes(gguf_layout.write(file))
+    model = models.load(path)
+    assert isinstance(model, models.LanguageModel)
+    assert model.tokenizer is not None
+    plain = model.tokenizer.encode("a b", special=False)
+    assert len(plain) == 3
+    assert model.tokenizer.encode("a b") == [258] * added + plain
+
+
 def test_blocks_of_nothing(path: Path) -> None:
     """An axis of 0 in a tensor of blocks."""
     file = gguf_layout.parse(path.read_bytes())

@@ -222,7 +222,9 @@ def gguf_tokenizer(fields: Fields) -> TextTokenizer:
         if f"tokenizer.ggml.{name}_token_id" in fields:
             number = fields.integer(f"tokenizer.ggml.{name}_token_id", 0, len(tokens) - 1)
             names[name] = number, tokens[number]
-    if "bos" in names and fields.boolean("tokenizer.ggml.add_bos_token", not byte_level):
+    # As in llama.cpp, where the header says nothing.
+    begins = not byte_level or fields.get("tokenizer.ggml.pre", "default") == "llama-bpe"
+    if "bos" in names and fields.boolean("tokenizer.ggml.add_bos_token", begins):
         token = names["bos"][1]
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
             single=[token, "$A"], special_tokens=[(token, names["bos"][0])]
