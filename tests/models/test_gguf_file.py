@@ -202,6 +202,20 @@ def test_the_token_before_a_text(pre: bytes | None, add: bool | None, added: boo
     assert model.tokenizer.encode("a b") == [258] * added + plain
 
 
+def test_turns_and_messages_end_a_text_too(path: Path) -> None:
+    file = gguf_layout.parse(path.read_bytes())
+    file.fields.append((b"tokenizer.ggml.eot_token_id", 4, 258))
+    file.fields.append((b"tokenizer.ggml.eom_token_id", 4, 256))
+    path.write_bytes(gguf_layout.write(file))
+    model = models.load(path)
+    assert isinstance(model, models.LanguageModel)
+    assert model.settings.end_ids == (256, 258)
+    file.fields[-1] = (b"tokenizer.ggml.eom_token_id", 4, 260)
+    path.write_bytes(gguf_layout.write(file))
+    with pytest.raises(ValueError, match=r"tokenizer\.ggml\.eom_token_id must be from 0 to 259, found 260"):
+        models.load(path)
+
+
 def test_blocks_of_nothing(path: Path) -> None:
     """An axis of 0 in a tensor of blocks."""
     file = gguf_layout.parse(path.read_bytes())

@@ -30,6 +30,9 @@ _SPLITS = {
 }
 _CONTROL, _USER_DEFINED = 3, 4
 
+# What ends a text in a GGUF header: it itself, a turn of a conversation, a message in a turn.
+_ENDS = ("eos", "eot", "eom")
+
 
 class TextTokenizer:
     """A tokenizer and what a language model's files say beside it.
@@ -218,7 +221,7 @@ def gguf_tokenizer(fields: Fields) -> TextTokenizer:
             ]
         )
     names = {}
-    for name in ("bos", "eos"):
+    for name in ("bos", *_ENDS):
         if f"tokenizer.ggml.{name}_token_id" in fields:
             number = fields.integer(f"tokenizer.ggml.{name}_token_id", 0, len(tokens) - 1)
             names[name] = number, tokens[number]
@@ -234,9 +237,9 @@ def gguf_tokenizer(fields: Fields) -> TextTokenizer:
         template = fields.text("tokenizer.chat_template")
     return TextTokenizer(
         tokenizer,
-        end_ids=[names["eos"][0]] if "eos" in names else [],
+        end_ids=list(dict.fromkeys(names[name][0] for name in _ENDS if name in names)),
         chat_template=template,
-        special={f"{name}_token": token for name, (_, token) in names.items()},
+        special={f"{name}_token": names[name][1] for name in ("bos", "eos") if name in names},
     )
 
 
