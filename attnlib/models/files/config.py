@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -61,6 +61,9 @@ class Fields:
 
     def __contains__(self, field: str) -> bool:
         return self._fields.get(field) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (field for field in self._fields if field in self)
 
     def without(self, prefix: str) -> Fields:
         """Return the fields whose names do not begin with `prefix`."""

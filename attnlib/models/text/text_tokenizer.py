@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields, JsonFile
+from attnlib.models.text.chat_template import read_chat_template, render_chat
 from attnlib.models.text.library_errors import library_errors
 from attnlib.models.text.sentencepiece_bpe import sentencepiece_bpe
 from attnlib.models.text.text_stream import TextStream
@@ -29,6 +29,9 @@ _SPLITS = {
     "qwen2": _LLAMA3.replace("{DIGITS}", ""),
 }
 _CONTROL, _USER_DEFINED = 3, 4
+
+# In a tokenizer_config.json these are tokens. Other fields with such names may be: not add_bos_token.
+_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 # What ends a text in a GGUF header: it itself, a turn of a conversation, a message in a turn.
 _ENDS = ("eos", "eot", "eom")
@@ -135,22 +138,12 @@ class TextTokenizer:
         """
         if self._chat_template is None:
             raise ValueError("chat: the model has no chat template")
-        jinja2 = require("jinja2")
-        # A template is a program that came with the weights: it gets a sandbox.
-        sandbox = importlib.import_module("jinja2.sandbox")
-        environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-
-        def refuse(message: str) -> None:
-            raise jinja2.TemplateError(message)
-
-        environment.globals["raise_exception"] = refuse
-        try:
-            text: str = environment.from_string(self._chat_template).render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special
-            )
-        except Exception as error:  # a template is a program: it raises what its expressions raise
-            raise ValueError(f"chat: the chat template failed: {type(error).__name__}: {error}") from None
-        return text
+        return render_chat(
+            self._chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            special=self._special,
+        )
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Turn a conversation into tokens that an answer follows; parameters and errors are those of `chat`.
@@ -175,12 +168,8 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
     special: dict[str, str] = {}
     if (folder / "tokenizer_config.json").is_file():
         file = JsonFile(folder / "tokenizer_config.json")
-        if "chat_template" in file and isinstance(file.get("chat_template"), str):
-            template = file.text("chat_template")
-        for name in ("bos_token", "eos_token"):
-            if name in file:
-                token = file.get(name)
-                special[name] = str(token.get("content")) if isinstance(token, dict) else str(token)
+        template = read_chat_template(file)
+        special = _named_tokens(file)
     jinja = folder / "chat_template.jinja"
     if jinja.is_file():
         try:
@@ -188,6 +177,20 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
         except UnicodeDecodeError as error:
             raise ValueError(f"{jinja}: not valid UTF-8: {error}") from None
     return TextTokenizer(tokenizer, end_ids=end_ids(folder, config), chat_template=template, special=special)
+
+
+def _named_tokens(file: Fields) -> dict[str, str]:
+    """Return the tokens that a ``tokenizer_config.json`` gives a name, such as ``eos_token``."""
+    found = {}
+    for name in file:
+        if name.endswith("_token"):
+            token = file.get(name)
+            text = token.get("content") if isinstance(token, dict) else token
+            if isinstance(text, str):
+                found[name] = text
+            elif name in _NAMES:
+                raise file.error(name, f"must be a string, or an object with content, found {token!r:.60}")
+    return found
 
 
 def end_ids(folder: Path, config: Fields) -> tuple[int, ...]:
