@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,7 @@ def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
         file = JsonFile(folder / "tokenizer_config.json")
         template = read_chat_template(file)
         special = _named_tokens(file)
+        _mark_special(tokenizer, special.values())
     jinja = folder / "chat_template.jinja"
     if jinja.is_file():
         try:
@@ -191,6 +192,18 @@ def _named_tokens(file: Fields) -> dict[str, str]:
             elif name in _NAMES:
                 raise file.error(name, f"must be a string, or an object with content, found {token!r:.60}")
     return found
+
+
+def _mark_special(tokenizer: Any, texts: Iterable[str]) -> None:
+    """Mark tokens special that the tokenizer has, so that they are cut whole and left out of texts."""
+    known = {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
+    make = require("tokenizers").AddedToken
+    # A new one would have a number that the model may not have.
+    present = [text for text in texts if tokenizer.token_to_id(text) is not None]
+    tokens = [known.get(text, make(text, normalized=False)) for text in present]
+    for token in tokens:
+        token.special = True
+    tokenizer.add_special_tokens(tokens)
 
 
 def end_ids(folder: Path, config: Fields) -> tuple[int, ...]:
