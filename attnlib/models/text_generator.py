@@ -80,6 +80,7 @@ class TextGenerator(ABC):
     def encode(self, prompt: Prompt) -> list[int]:
         """Turn a prompt into token numbers, if it is not already."""
         if not isinstance(prompt, str):
+            _check_prompt("each of prompts", prompt)
             return list(prompt)
         if self.tokenizer is None:
             raise ValueError("generate: the model has no tokenizer.json: give prompts as token ids")
@@ -155,8 +156,8 @@ class TextGenerator(ABC):
         Raises
         ------
         TypeError, ValueError
-            If a prompt is empty, longer than the context, or has an unknown token; or an option is out of
-            its range.
+            If a prompt is bytes, empty, longer than the context, or has an unknown token; or an option is out
+            of its range.
 
         Examples
         --------
@@ -165,6 +166,7 @@ class TextGenerator(ABC):
         >>> model.generate("The capital of France is", max_new_tokens=2).text  # doctest: +SKIP
         ' Paris.'
         """
+        _check_prompt("prompts", prompts)
         one = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], (int, np.integer)))
         several: list[Any] = [prompts] if one else list(prompts)
         settings = self.settings
@@ -308,6 +310,14 @@ class TextGenerator(ABC):
 
     def _text(self, tokens: Sequence[int]) -> str:
         return "" if self.tokenizer is None else self.tokenizer.decode(tokens)
+
+
+def _check_prompt(name: str, prompt: object) -> None:
+    # Bytes are a sequence of integers, too, but hardly meant as tokens.
+    if isinstance(prompt, (bytes, bytearray, memoryview)) or not hasattr(prompt, "__getitem__"):
+        raise TypeError(
+            f"generate: {name} must be a text or a sequence of token ids, got {type(prompt).__name__}"
+        )
 
 
 def _finisher(

@@ -309,6 +309,16 @@ def test_bad_input(model: models.LanguageModel, prompts: Any, options: dict[str,
         model.generate(prompts, **options)
 
 
+@pytest.mark.parametrize("prompts", [b"abc", b"", bytearray(b"abc"), 5, None, [b"abc"], ["a", 5], iter("ab")])
+def test_prompts_that_are_none(model: models.LanguageModel, prompts: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^generate: (each of )?prompts must be a text or a sequence of token"
+    ):
+        model.generate(prompts, max_new_tokens=1)
+    with pytest.raises(TypeError, match=r"^generate: (.* a text or|token ids)"):
+        model.stream(prompts, max_new_tokens=1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

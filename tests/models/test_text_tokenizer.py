@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from attnlib import models
@@ -46,3 +47,31 @@ def test_named_tokens_are_special(tmp_path: Path) -> None:
     assert tokenizer.vocabulary().keys() == {*decoders.ALPHABET, "<end>", "<stop>", "<l>", "<other>"}
     stream = tokenizer.stream()
     assert "".join(stream.push(token) for token in ids) + stream.rest() == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("text", [b"a", 5, None, ["a"]])
+def test_texts_that_are_none(text: Any, tmp_path: Path) -> None:
+    tokenizer = load(tmp_path / "model", added={}, named={})
+    with pytest.raises(TypeError, match=rf"^encode: text must be a str, got {type(text).__name__}$"):
+        tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([3, -1], ValueError, "ids holds -1, which is no token"),
+        ([1 << 32], ValueError, "ids holds 4294967296, which is no token"),
+        ([2.5], TypeError, "ids must be integers, found 2.5"),
+        ([True], TypeError, "ids must be integers, found True"),
+        (["a"], TypeError, "ids must be integers, found 'a'"),
+        ("ab", TypeError, "ids must be a sequence of integers, got str"),
+        (b"ab", TypeError, "ids must be a sequence of integers, got bytes"),
+        (5, TypeError, "ids must be a sequence of integers, got int"),
+    ],
+)
+def test_tokens_that_are_none(ids: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    tokenizer = load(tmp_path / "model", added={}, named={})
+    for method in (tokenizer.decode, tokenizer.pieces):
+        with pytest.raises(error, match=rf"^{method.__name__}: {message}$"):
+            method(ids)
+    assert tokenizer.decode(np.array(tokenizer.encode("ab"), np.int32)) == "ab"  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attnlib.models.extras import require
 from attnlib.models.files.config import Fields, JsonFile
 from attnlib.models.text.chat_template import read_chat_template, render_chat
@@ -78,9 +80,11 @@ class TextTokenizer:
 
         Raises
         ------
-        ValueError
-            If the text is not valid Unicode, or the tokenizer lacks what it needs for it.
+        TypeError, ValueError
+            If the text is no str or not valid Unicode, or the tokenizer lacks what it needs for it.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"encode: text must be a str, got {type(text).__name__}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -94,9 +98,16 @@ class TextTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turn tokens into a text, without special ones."""
-        with library_errors("decode: the tokenizer failed", TypeError, OverflowError):
-            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        """Turn tokens into a text, without special ones.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `ids` are no numbers of tokens.
+        """
+        numbers = _numbers("decode", ids)
+        with library_errors("decode: the tokenizer failed"):
+            text: str = self._tokenizer.decode(numbers, skip_special_tokens=True)
         return text
 
     def vocabulary(self) -> dict[str, int]:
@@ -106,7 +117,7 @@ class TextTokenizer:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token by itself, special ones by their names, as `token_pieces` does."""
-        return token_pieces(self._tokenizer, ids)
+        return token_pieces(self._tokenizer, _numbers("pieces", ids))
 
     def source_pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token of a source, which may have a vocabulary of its own."""
@@ -151,6 +162,19 @@ class TextTokenizer:
         The template writes its special tokens itself, so none is added at the beginning.
         """
         return self.encode(self.chat(messages), special=False)
+
+
+def _numbers(caller: str, ids: Sequence[int]) -> list[int]:
+    """Return token numbers that the library takes, or raise an error that shows what is wrong with them."""
+    if isinstance(ids, (str, bytes, bytearray)) or not isinstance(ids, Iterable):
+        raise TypeError(f"{caller}: ids must be a sequence of integers, got {type(ids).__name__}")
+    numbers = list(ids)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"{caller}: ids must be integers, found {number!r:.60}")
+        if not 0 <= number < 1 << 32:
+            raise ValueError(f"{caller}: ids holds {number}, which is no token")
+    return numbers
 
 
 def folder_tokenizer(folder: Path, config: Fields) -> TextTokenizer | None:
