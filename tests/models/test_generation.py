@@ -17,7 +17,6 @@ from attnlib import cli, models, nn
 from attnlib.models.files.checkpoint import open_safetensors
 from attnlib.models.generation.decoding import proceed
 from attnlib.models.generation.options import GenerationOptions, StreamOptions
-from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
 from attnlib.nn import kv_layer
 
 from . import decoders
@@ -197,40 +196,6 @@ def test_a_callback_rules(model: models.LanguageModel) -> None:
         model.generate([1, 2], logits_callback=lambda tokens, logits: np.zeros(3))
 
 
-def test_probabilities() -> None:
-    logits = np.log(np.array([0.1, 0.4, 0.3, 0.2]))
-    for sampling, wanted in (
-        (Sampling(temperature=1.0), [0.1, 0.4, 0.3, 0.2]),
-        (Sampling(temperature=0.5), np.array([1, 16, 9, 4]) / 30),
-        (Sampling(temperature=1.0, top_k=2), [0, 4 / 7, 3 / 7, 0]),
-        (Sampling(temperature=1.0, top_p=0.6), [0, 4 / 7, 3 / 7, 0]),
-        (Sampling(temperature=1.0, top_p=0.3), [0, 1, 0, 0]),
-        (Sampling(temperature=1.0, min_p=0.45), [0, 4 / 9, 3 / 9, 2 / 9]),
-    ):
-        np.testing.assert_allclose(sampling.probabilities(logits), wanted, rtol=1e-14)
-
-
-def test_the_log_probability_of_one_token() -> None:
-    logits = (np.random.default_rng(2).standard_normal(5000) * 9).astype(np.float32)
-    logits[7] = -np.inf
-    exact = log_softmax64(logits)
-    for token in (0, int(logits.argmax()), int(np.abs(logits).argmin())):
-        found = log_probability(logits, token)
-        # The exponentials' errors average; the differences from the largest are rounded once.
-        assert abs(found - exact[token]) <= 8 * np.finfo(np.float32).eps * (1 + abs(exact[token]))
-    assert log_probability(logits, 7) == -np.inf
-
-
-def test_draws_follow_the_probabilities() -> None:
-    logits = np.log(np.array([0.1, 0.4, 0.3, 0.2]))
-    rng = np.random.default_rng(8)
-    sampling = Sampling(temperature=1.0)
-    counts = np.bincount([sampling.choose(logits, rng) for _ in range(4000)], minlength=4)
-    # Five standard deviations of a binomial count.
-    wanted = np.exp(logits)
-    assert (np.abs(counts / 4000 - wanted) <= 5 * np.sqrt(wanted * (1 - wanted) / 4000)).all()
-
-
 def test_a_tensor_is_that_of_the_shard_that_the_index_names(tmp_path: Path) -> None:
     save_file({"w": np.ones((2, 3), np.float32), "p": np.ones(4, np.int64)}, tmp_path / "a.safetensors")
     save_file({"w": np.ones((5, 5), np.float32), "p": np.ones(4, np.float32)}, tmp_path / "b.safetensors")
@@ -239,18 +204,6 @@ def test_a_tensor_is_that_of_the_shard_that_the_index_names(tmp_path: Path) -> N
     checkpoint = open_safetensors(tmp_path)
     assert checkpoint.shapes == {"w": (2, 3)}
     assert checkpoint.tensor("w").shape == (2, 3)
-
-
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
-@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 2}])
-def test_a_callback_that_leaves_nothing(
-    value: float, options: dict[str, Any], model: models.LanguageModel
-) -> None:
-    def spoil(tokens: Any, logits: Any) -> None:
-        logits[:] = value
-
-    with pytest.raises(ValueError, match="logits_callback left NaN, or no token that is possible"):
-        model.generate("a", max_new_tokens=2, logits_callback=spoil, **options)
 
 
 def test_shards_are_one_model(model: models.LanguageModel, tmp_path: Path) -> None:
@@ -280,43 +233,6 @@ def test_other_dtypes_are_near(model: models.LanguageModel, folder: Path, dtype:
 def test_an_unknown_dtype(folder: Path) -> None:
     with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, int8, int4, got 'float64'"):
         models.load(folder, dtype="float64")
-
-
-@pytest.mark.parametrize(
-    ("prompts", "options", "message"),
-    [
-        ("", {}, "a prompt is empty"),
-        ([[]], {}, "a prompt is empty"),
-        ([1, 260], {}, "token id 260 is unknown"),
-        ([[1], [-1]], {}, "token id -1 is unknown"),
-        ([1] * 128, {}, "prompt 0 has 128 tokens, which leaves no room in a context of 128"),
-        ("a", {"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
-        ("a", {"temperature": -1.0}, "temperature must be at least 0"),
-        ("a", {"temperature": float("nan")}, "temperature must be at least 0, got nan"),
-        ("a", {"top_k": 0}, "top_k must be at least 1"),
-        ("a", {"top_p": 0.0}, "top_p must be above 0"),
-        ("a", {"min_p": 2.0}, "min_p must be from 0 to 1"),
-        ("a", {"repetition_penalty": 0.0}, "repetition_penalty must be positive"),
-        ("a", {"stop": [""]}, "stop must hold texts that are not empty"),
-        ("a", {"stop_token_ids": [999]}, "stop_token_ids holds 999"),
-        ("a", {"num_beams": 0}, "num_beams must be at least 1"),
-        ("a", {"num_beams": 2, "temperature": 1.0}, "num_beams takes no temperature"),
-        ("\ud800", {}, "a text is not valid Unicode"),
-    ],
-)
-def test_bad_input(model: models.LanguageModel, prompts: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        model.generate(prompts, **options)
-
-
-@pytest.mark.parametrize("prompts", [b"abc", b"", bytearray(b"abc"), 5, None, [b"abc"], ["a", 5], iter("ab")])
-def test_prompts_that_are_none(model: models.LanguageModel, prompts: Any) -> None:
-    with pytest.raises(
-        TypeError, match=r"^generate: (each of )?prompts must be a text or a sequence of token"
-    ):
-        model.generate(prompts, max_new_tokens=1)
-    with pytest.raises(TypeError, match=r"^generate: (.* a text or|token ids)"):
-        model.stream(prompts, max_new_tokens=1)
 
 
 @pytest.mark.parametrize(

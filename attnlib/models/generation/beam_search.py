@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib.models.families.token_model import TokenModel
-from attnlib.models.generation.decoding import LogitsCallback, Past, adjust, prefill, proceed
+from attnlib.models.generation.decoding import LogitsCallback, Past, adjust, check_logits, prefill, proceed
 from attnlib.models.generation.sampling import Sampling, log_softmax64
 
 __all__ = ["beam_search"]
@@ -78,6 +78,7 @@ def beam_search(
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     done: list[tuple[float, list[int]]] = []
     for length in range(1, room + 1):
+        check_logits(logits)
         scores = np.stack(
             [total + score(row, tokens) for row, (total, tokens) in zip(logits, beams, strict=True)]
         )

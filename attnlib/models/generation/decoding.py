@@ -17,7 +17,17 @@ from attnlib.models.families.decoder import Decoder
 from attnlib.models.families.token_model import TokenModel
 from attnlib.models.generation.sampling import Sampling, log_probability
 
-__all__ = ["LogitsCallback", "Past", "Step", "chain", "check_prompts", "decode", "prefill", "proceed"]
+__all__ = [
+    "LogitsCallback",
+    "Past",
+    "Step",
+    "chain",
+    "check_logits",
+    "check_prompts",
+    "decode",
+    "prefill",
+    "proceed",
+]
 
 Past = nn.KVCache | nn.DecoderPast
 
@@ -213,6 +223,7 @@ def decode(
     sequences = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))
     for step in range(max_new_tokens):
+        check_logits(logits)
         going = []
         for place, row in enumerate(rows):
             scores = adjust(logits[place], sequences[row], sampling, logits_callback)
@@ -264,6 +275,19 @@ def _call(callback: LogitsCallback, sequence: Sequence[int], logits: NDArray[Any
     result = own if replaced is None else np.asarray(replaced)
     if result.shape != logits.shape:
         raise ValueError(f"generate: logits_callback returned shape {result.shape}, not {logits.shape}")
-    if np.isnan(result).any() or not (result > -np.inf).any():
-        raise ValueError("generate: logits_callback left NaN, or no token that is possible")
+    if not _possible(result):
+        raise ValueError("generate: logits_callback left NaN or infinity, or no token that is possible")
     return result
+
+
+def check_logits(logits: NDArray[np.float32]) -> None:
+    """Raise a ValueError if what the model makes of its tokens is no scores."""
+    if not _possible(logits):
+        raise ValueError("generate: the model's logits hold NaN or infinity")
+
+
+def _possible(logits: NDArray[Any]) -> bool:
+    """Whether each row has tokens that are possible, and neither NaN nor infinity above."""
+    with np.errstate(invalid="ignore"):
+        # The highest is NaN if any is.
+        return bool(np.isfinite(logits.max(axis=-1)).all())

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sampling", "log_probability", "log_softmax64"]
+__all__ = ["LEAST_PENALTY", "MOST_PENALTY", "Sampling", "log_probability", "log_softmax64"]
 
 Array = NDArray[Any]
+
+# Beyond these a repetition penalty leaves nothing of the scores but overflow and zeros.
+LEAST_PENALTY, MOST_PENALTY = 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,10 @@ class Sampling:
     ----------
     repetition_penalty
         Positive logits of tokens already in the sequence are divided by it, negative ones multiplied (N. S.
-        Keskar et al., "CTRL", 2019, arXiv:1909.05858). 1 (default) changes nothing.
+        Keskar et al., "CTRL", 2019, arXiv:1909.05858). 1 (default) changes nothing; from 1e-6 to 1e6.
     temperature
-        0 (default): the likeliest token. Otherwise logits are divided by it and a token is drawn.
+        0 (default): the likeliest token. Otherwise logits are divided by it and a token is drawn, however
+        near to 0 it is: then almost surely the likeliest.
     top_k
         Only the k likeliest tokens; those that tie with the last of them stay. None (default): all.
     top_p
@@ -47,8 +51,11 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise ValueError(f"generate: repetition_penalty must be positive, got {self.repetition_penalty}")
+        if not LEAST_PENALTY <= self.repetition_penalty <= MOST_PENALTY:
+            raise ValueError(
+                f"generate: repetition_penalty must be from {LEAST_PENALTY:g} to {MOST_PENALTY:g}, "
+                f"got {self.repetition_penalty}"
+            )
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"generate: temperature must be at least 0, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
@@ -59,18 +66,32 @@ class Sampling:
             raise ValueError(f"generate: min_p must be from 0 to 1, got {self.min_p}")
 
     def penalise(self, logits: Array, seen: Sequence[int]) -> Array:
-        """Apply the repetition penalty to logits (V,), in a new array if there is one."""
+        """Apply the repetition penalty to logits (V,), in a new array if there is one.
+
+        Raises
+        ------
+        ValueError
+            If a score becomes infinite.
+        """
         if self.repetition_penalty == 1:
             return logits
         logits = logits.copy()
         tokens = np.unique(np.asarray(seen, np.intp))
         found = logits[tokens]
-        logits[tokens] = np.where(found > 0, found / self.repetition_penalty, found * self.repetition_penalty)
+        penalty = self.repetition_penalty
+        with np.errstate(over="ignore"):
+            logits[tokens] = np.where(found > 0, found / penalty, found * penalty)
+        if not np.isfinite(logits.max()):
+            raise ValueError(f"generate: repetition_penalty {penalty:g} makes scores infinite")
         return logits
 
     def probabilities(self, logits: Array) -> NDArray[np.float64]:
         """Turn penalised logits (V,) into the probabilities that a token is drawn with, (V,) float64."""
-        scores = logits.astype(np.float64) / self.temperature
+        scores = logits.astype(np.float64)
+        # Divided afterwards, none can become infinite but those of tokens that are not drawn anyway.
+        scores -= scores.max()
+        with np.errstate(over="ignore"):
+            scores /= self.temperature
         if self.top_k is not None and self.top_k < scores.size:
             least = np.partition(scores, -self.top_k)[-self.top_k]
             scores[scores < least] = -np.inf
