@@ -12,10 +12,11 @@ import numpy as np
 from attnlib import nn
 from attnlib.models.families.token_model import TokenModel
 from attnlib.models.generation.beam_search import beam_search
+from attnlib.models.generation.checks import check_number
 from attnlib.models.generation.decoding import LogitsCallback, Past, Step, chain, decode
 from attnlib.models.generation.options import GenerationOptions
 from attnlib.models.generation.sampling import Sampling
-from attnlib.models.generation.settings import GenerationSettings
+from attnlib.models.generation.settings import LENGTH_PENALTIES, GenerationSettings
 from attnlib.models.generation.stream import GenerationStream
 from attnlib.models.text.stop_text import StopText
 from attnlib.models.text.text_tokenizer import TextTokenizer
@@ -138,7 +139,7 @@ class TextGenerator(ABC):
             More than 1: beam search, which takes neither a temperature nor stop strings nor
             `return_logprobs`. Default of the settings: 1.
         length_penalty
-            Of beam search. Default of the settings: 1.
+            Of beam search, from -32 to 32. Default of the settings: 1.
         seed
             For drawing; the same seed gives a prompt the same tokens, whatever the others of the batch are:
             what counts is its place among them.
@@ -181,6 +182,8 @@ class TextGenerator(ABC):
                 f"; the checkpoint's num_beams is {beams}, so give num_beams=1" if num_beams is None else ""
             )
             raise ValueError(f"generate: num_beams takes no temperature, stop or return_logprobs{hint}")
+        power = settings.length_penalty if length_penalty is None else length_penalty
+        power = check_number("generate", "length_penalty", power, *LENGTH_PENALTIES)
         texts = self._texts(len(several), stop)
         ids, past = self.begin([self.encode(prompt) for prompt in several], count)
         rules = self._rules(ids, count, logits_callback)
@@ -196,7 +199,7 @@ class TextGenerator(ABC):
                     past=own,
                     num_beams=beams,
                     max_new_tokens=count,
-                    length_penalty=settings.length_penalty if length_penalty is None else length_penalty,
+                    length_penalty=power,
                     end_ids=ends,
                     sampling=sampling,
                     logits_callback=rules,

@@ -38,6 +38,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> models.LanguageModel:
         ("a", {"stop_token_ids": [999]}, "stop_token_ids holds 999"),
         ("a", {"num_beams": 0}, "num_beams must be at least 1"),
         ("a", {"num_beams": 2, "temperature": 1.0}, "num_beams takes no temperature"),
+        ("a", {"length_penalty": 33.0, "num_beams": 2}, "length_penalty must be from -32 to 32, got 33"),
+        (
+            "a",
+            {"length_penalty": -1e4, "num_beams": 2},
+            "length_penalty must be from -32 to 32, got -10000.0",
+        ),
+        (
+            "a",
+            {"length_penalty": float("nan"), "num_beams": 2},
+            "length_penalty must be from -32 to 32, got nan",
+        ),
         ("\ud800", {}, "a text is not valid Unicode"),
     ],
 )

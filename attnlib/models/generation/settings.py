@@ -9,7 +9,10 @@ from typing import Any
 from attnlib.models.files.config import Fields, JsonFile
 from attnlib.models.generation.token_rules import TokenRules
 
-__all__ = ["GenerationSettings", "read_settings"]
+__all__ = ["LENGTH_PENALTIES", "GenerationSettings", "read_settings"]
+
+# A length of at most 2^24 to this power does not overflow.
+LENGTH_PENALTIES = -32.0, 32.0
 
 # Fields that change what is generated and are not known here, with the values that change nothing.
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -100,8 +103,7 @@ def read_settings(folder: Path, config: Fields, vocab_size: int) -> GenerationSe
         max_new_tokens=longest,
         repetition_penalty=file.number("repetition_penalty", 0.0, 1e6, default=1.0),
         num_beams=file.integer("num_beams", 1, 1 << 10, default=1),
-        # A power of a length of at most 2^24, which must not overflow.
-        length_penalty=file.number("length_penalty", -32.0, 32.0, default=1.0),
+        length_penalty=file.number("length_penalty", *LENGTH_PENALTIES, default=1.0),
         early_stopping=file.boolean("early_stopping", False),
         renormalize_logits=file.boolean("renormalize_logits", False),
         rules=TokenRules(
