@@ -125,6 +125,16 @@ def test_rules(tmp_path: Path) -> None:
     assert [len(result.tokens) for result in model.generate(TEXTS, max_new_tokens=5)] == [5] * 4
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"temperature": 1.0}])
+def test_rules_that_leave_nothing(options: dict[str, Any], tmp_path: Path) -> None:
+    """They are blamed for it, not a callback that nobody gave."""
+    model = load(tmp_path, suppress_tokens=[*range(VOCAB)])
+    with pytest.raises(
+        ValueError, match=r"^generate: the checkpoint's rules leave no token that is possible$"
+    ):
+        model.generate("bak", **options)
+
+
 def test_settings_are_defaults(tmp_path: Path) -> None:
     free = load(tmp_path, "t5")
     own = {"num_beams": 3, "length_penalty": 2.0, "repetition_penalty": 1.5, "max_new_tokens": 7}
@@ -218,6 +228,17 @@ def test_bad_input(
         ),
         ("marian", {"encoder_ffn_dim": 49}, r"fc1.weight is \(48, 32\), the configuration wants \(49, 32\)"),
         ("marian", {"no_repeat_ngram_size": 3}, "no_repeat_ngram_size is 3, which is not supported"),
+        ("marian", {"stop_strings": ["bak"]}, r"stop_strings is \['bak'\], which is not supported"),
+        (
+            "marian",
+            {"forced_decoder_ids": [[1, 5]]},
+            r"forced_decoder_ids is \[\[1, 5\]\], which is not supp",
+        ),
+        (
+            "t5",
+            {"repetition_penalty": 0.0},
+            r"config\.json: repetition_penalty must be from 1e-06 to 1000000",
+        ),
         ("marian", {"bad_words_ids": [[1, 2]]}, "bad_words_ids holds a word of several tokens"),
         ("marian", {"bad_words_ids": [1]}, "bad_words_ids must be a list of lists of tokens"),
         ("marian", {"suppress_tokens": [83]}, "suppress_tokens holds 83, but there are 83 tokens"),

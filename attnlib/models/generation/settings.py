@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.models.files.config import Fields, JsonFile
+from attnlib.models.generation.sampling import LEAST_PENALTY, MOST_PENALTY
 from attnlib.models.generation.token_rules import TokenRules
 
 __all__ = ["LENGTH_PENALTIES", "GenerationSettings", "read_settings"]
@@ -22,12 +23,14 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "encoder_repetition_penalty": (1, 1.0),
     "exponential_decay_length_penalty": (),
     "force_words_ids": (),
+    "forced_decoder_ids": ([],),
     "guidance_scale": (1, 1.0),
     "no_repeat_ngram_size": (0,),
     "num_beam_groups": (1,),
     "penalty_alpha": (0, 0.0),
     "remove_invalid_values": (False,),
     "sequence_bias": (),
+    "stop_strings": ([],),
     "watermarking_config": (),
 }
 
@@ -101,7 +104,7 @@ def read_settings(folder: Path, config: Fields, vocab_size: int) -> GenerationSe
         start_id=start,
         end_ids=ends,
         max_new_tokens=longest,
-        repetition_penalty=file.number("repetition_penalty", 0.0, 1e6, default=1.0),
+        repetition_penalty=file.number("repetition_penalty", LEAST_PENALTY, MOST_PENALTY, default=1.0),
         num_beams=file.integer("num_beams", 1, 1 << 10, default=1),
         length_penalty=file.number("length_penalty", *LENGTH_PENALTIES, default=1.0),
         early_stopping=file.boolean("early_stopping", False),

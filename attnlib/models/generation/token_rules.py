@@ -52,6 +52,11 @@ class TokenRules:
             Tokens that a sequence begins with.
         longest
             The most tokens of a sequence, these included.
+
+        Raises
+        ------
+        ValueError
+            By the function, if all tokens are forbidden.
         """
         shortest = max(self.min_length, start + self.min_new_tokens)
         if not (self.never or self.never_first or self.last) and self.first is None and not shortest > start:
@@ -71,6 +76,8 @@ class TokenRules:
                 logits = _only(self.last, logits)
             if length == beginning:
                 logits[never_first] = -np.inf
+            if not (logits > -np.inf).any():
+                raise ValueError("generate: the checkpoint's rules leave no token that is possible")
             return logits
 
         return apply
