@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,7 +12,7 @@ import numpy as np
 from attnlib import nn
 from attnlib.models.families.token_model import TokenModel
 from attnlib.models.generation.beam_search import beam_search
-from attnlib.models.generation.checks import check_number
+from attnlib.models.generation.checks import check_integer, check_number
 from attnlib.models.generation.decoding import LogitsCallback, Past, Step, chain, decode
 from attnlib.models.generation.options import GenerationOptions
 from attnlib.models.generation.sampling import Sampling
@@ -108,7 +108,7 @@ class TextGenerator(ABC):
         top_p: float = 1.0,
         min_p: float = 0.0,
         repetition_penalty: float | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         stop_token_ids: Collection[int] | None = None,
         num_beams: int | None = None,
         length_penalty: float | None = None,
@@ -132,7 +132,7 @@ class TextGenerator(ABC):
         temperature, top_k, top_p, min_p, repetition_penalty
             As in `Sampling`. Default: the likeliest token each time.
         stop
-            Strings that end a text; it is cut before them.
+            Strings that end a text; it is cut before them. Default: none.
         stop_token_ids
             Tokens that end it. Default: those that the checkpoint names.
         num_beams
@@ -175,8 +175,8 @@ class TextGenerator(ABC):
         sampling = self._sampling(repetition_penalty, temperature, top_k, top_p, min_p)
         ends = self._end_ids(stop_token_ids)
         beams = settings.num_beams if num_beams is None else num_beams
-        if beams < 1:
-            raise ValueError(f"generate: num_beams must be at least 1, got {beams}")
+        beams = check_integer("generate", "num_beams", beams, 1)
+        _check_seed(seed)
         if beams > 1 and (temperature or stop or return_logprobs):
             hint = (
                 f"; the checkpoint's num_beams is {beams}, so give num_beams=1" if num_beams is None else ""
@@ -237,7 +237,7 @@ class TextGenerator(ABC):
         top_p: float = 1.0,
         min_p: float = 0.0,
         repetition_penalty: float | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         stop_token_ids: Collection[int] | None = None,
         seed: int | None = None,
         logits_callback: LogitsCallback | None = None,
@@ -265,9 +265,12 @@ class TextGenerator(ABC):
         count = self.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
         sampling = self._sampling(repetition_penalty, temperature, top_k, top_p, min_p)
         ends, texts = self._end_ids(stop_token_ids), self._texts(1, stop)
+        _check_seed(seed)
         ids, start = self.begin([self.encode(prompt)], count)
         if past is not None and start is not None:
             raise ValueError("stream: past is for language models; this one starts from its source")
+        if past is not None:
+            self._check_past(past)
         result = Generation()
         steps = decode(
             self.model,
@@ -280,6 +283,16 @@ class TextGenerator(ABC):
             finished=_finisher([result], texts, ends),
         )
         return GenerationStream(steps, texts[0], result)
+
+    def _check_past(self, past: object) -> None:
+        """Raise unless `past` is a cache of this model's sizes, before some layers of it are written."""
+        if not isinstance(past, nn.KVCache):
+            raise TypeError(f"stream: past must be a KVCache, got {type(past).__name__}")
+        found = past.num_layers, past.num_kv_heads, past.head_dim
+        if found != (wanted := (self.model.num_layers, self.model.num_key_value_heads, self.model.head_dim)):
+            raise ValueError(
+                f"stream: past has {found} layers, heads and features of a head, the model has {wanted}"
+            )
 
     def _sampling(self, repetition_penalty: float | None, *others: Any) -> Sampling:
         usual = self.settings.repetition_penalty
@@ -294,8 +307,10 @@ class TextGenerator(ABC):
         longest = min(len(starts[0]) + count, self.model.context_length)
         return chain(logits_callback, self.settings.rules.callback(len(starts[0]), longest))
 
-    def _texts(self, count: int, stop: str | Sequence[str]) -> list[StopText]:
-        stops = (stop,) if isinstance(stop, str) and stop else tuple(stop)
+    def _texts(self, count: int, stop: str | Sequence[str] | None) -> list[StopText]:
+        if stop is not None and not isinstance(stop, Iterable):
+            raise TypeError(f"generate: stop must be a text or several, got {type(stop).__name__}")
+        stops = (stop,) if isinstance(stop, str) and stop else tuple(() if stop is None else stop)
         if not all(isinstance(text, str) and text for text in stops):
             raise ValueError(f"generate: stop must hold texts that are not empty, got {stop!r}")
         if stops and self.tokenizer is None:
@@ -304,12 +319,20 @@ class TextGenerator(ABC):
         return [StopText(stream, stops) for stream in streams]
 
     def _end_ids(self, stop_token_ids: Collection[int] | None) -> frozenset[int]:
-        if stop_token_ids is not None:
-            for token in stop_token_ids:
-                if not 0 <= token < self.model.vocab_size:
-                    raise ValueError(f"generate: stop_token_ids holds {token}, which is unknown")
-            return frozenset(stop_token_ids)
-        return frozenset(self.settings.end_ids)
+        if stop_token_ids is None:
+            return frozenset(self.settings.end_ids)
+        if not isinstance(stop_token_ids, Iterable):
+            raise TypeError(
+                f"generate: stop_token_ids must be several integers, got {type(stop_token_ids).__name__}"
+            )
+        # An iterator can be read once.
+        tokens = list(stop_token_ids)
+        for token in tokens:
+            if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
+                raise TypeError(f"generate: stop_token_ids must hold integers, found {token!r:.60}")
+            if not 0 <= token < self.model.vocab_size:
+                raise ValueError(f"generate: stop_token_ids holds {token}, which is unknown")
+        return frozenset(tokens)
 
     def _text(self, tokens: Sequence[int]) -> str:
         return "" if self.tokenizer is None else self.tokenizer.decode(tokens)
@@ -321,6 +344,11 @@ def _check_prompt(name: str, prompt: object) -> None:
         raise TypeError(
             f"generate: {name} must be a text or a sequence of token ids, got {type(prompt).__name__}"
         )
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None:
+        check_integer("generate", "seed", seed, 0)
 
 
 def _finisher(

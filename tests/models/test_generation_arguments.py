@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
-from attnlib import models
+from attnlib import models, nn
 
 from . import decoders
 
@@ -55,6 +56,61 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> models.LanguageModel:
 def test_bad_input(model: models.LanguageModel, prompts: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         model.generate(prompts, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_beams": 2.5}, TypeError, "num_beams must be an integer, got float"),
+        ({"num_beams": "2"}, TypeError, "num_beams must be an integer, got str"),
+        ({"top_k": 2.0, "temperature": 1.0}, TypeError, "top_k must be an integer, got float"),
+        ({"top_k": "2", "temperature": 1.0}, TypeError, "top_k must be an integer, got str"),
+        ({"temperature": "1"}, TypeError, "temperature must be a number, got str"),
+        ({"temperature": None}, TypeError, "temperature must be a number, got NoneType"),
+        ({"top_p": "1"}, TypeError, "top_p must be a number, got str"),
+        ({"min_p": [0.1]}, TypeError, "min_p must be a number, got list"),
+        ({"repetition_penalty": "1"}, TypeError, "repetition_penalty must be a number, got str"),
+        ({"length_penalty": "1"}, TypeError, "length_penalty must be a number, got str"),
+        ({"temperature": 10**400}, ValueError, "temperature must be at least 0, got 10"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": "1"}, TypeError, "seed must be an integer, got str"),
+        ({"stop": 5}, TypeError, "stop must be a text or several, got int"),
+        ({"stop_token_ids": 2}, TypeError, "stop_token_ids must be several integers, got int"),
+        ({"stop_token_ids": [2.5]}, TypeError, "stop_token_ids must hold integers, found 2.5"),
+        ({"stop_token_ids": ["a"]}, TypeError, "stop_token_ids must hold integers, found 'a'"),
+    ],
+)
+def test_options_of_wrong_types(
+    model: models.LanguageModel, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^generate: {re.escape(message)}"):
+        model.generate("a", max_new_tokens=1, **options)
+    if not options.keys() & {"num_beams", "length_penalty"}:
+        with pytest.raises(error, match=f"^generate: {re.escape(message)}"):
+            model.stream("a", max_new_tokens=1, **options)
+
+
+def test_kinds_of_options(model: models.LanguageModel) -> None:
+    """Numbers of NumPy, an iterator, and None for no stop strings."""
+    drawn: dict[str, Any] = {"max_new_tokens": 5, "temperature": 1.0, "top_k": 4, "seed": 3}
+    numpy: dict[str, Any] = {"temperature": np.float32(1), "top_k": np.uint8(4), "seed": np.int64(3)}
+    wanted = model.generate("a", stop_token_ids=[], **drawn)
+    assert model.generate("a", stop_token_ids=[], stop=None, **drawn | numpy) == wanted
+    assert "".join(model.stream("a", stop_token_ids=[], stop=None, **drawn)) == wanted.text
+    third = wanted.tokens[2]
+    ended = model.generate("a", stop_token_ids=iter([third]), **drawn)
+    assert ended.tokens == wanted.tokens[: wanted.tokens.index(third) + 1]
+
+
+def test_a_past_of_another_model(model: models.LanguageModel) -> None:
+    with pytest.raises(TypeError, match=r"^stream: past must be a KVCache, got int$"):
+        model.stream("ab", past=5)  # type: ignore[arg-type]
+    for sizes in ((1, 2, 8), (3, 2, 8), (2, 4, 8), (2, 2, 4)):
+        layers, heads, size = sizes
+        past = nn.KVCache(layers, 1, heads, size)
+        with pytest.raises(ValueError, match=rf"^stream: past has {re.escape(str(sizes))} layers, heads and"):
+            model.stream("ab", past=past)
+        assert past.positions[0] == 0
 
 
 @pytest.mark.parametrize("prompts", [b"abc", b"", bytearray(b"abc"), 5, None, [b"abc"], ["a", 5], iter("ab")])

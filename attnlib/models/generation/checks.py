@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,9 @@ def check_number(caller: str, name: str, value: object, low: float, high: float 
     """Return a finite number from `low` to `high`, or raise an error likewise."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{caller}: {name} must be a number, got {type(value).__name__}")
-    if not low <= value <= high:
+    # The limits may be beyond the range of NumPy's type.
+    number: Any = value.item() if isinstance(value, np.generic) else value
+    if not low <= number <= high:
         wanted = f"at least {low:g}" if high == _LARGEST else f"from {low:g} to {high:g}"
         raise ValueError(f"{caller}: {name} must be {wanted}, got {value}")
-    return float(value)
+    return float(number)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from attnlib import nn
 from attnlib.models.families.decoder import Decoder
 from attnlib.models.families.token_model import TokenModel
+from attnlib.models.generation.checks import check_integer
 from attnlib.models.generation.sampling import Sampling, log_probability
 
 __all__ = [
@@ -66,10 +67,7 @@ def check_prompts(model: TokenModel, prompts: Sequence[Sequence[int]], new_token
     TypeError, ValueError
         If a prompt is empty, too long, or holds what is no token.
     """
-    if isinstance(new_tokens, bool) or not isinstance(new_tokens, (int, np.integer)):
-        raise TypeError(f"generate: max_new_tokens must be an integer, got {type(new_tokens).__name__}")
-    if new_tokens < 1:
-        raise ValueError(f"generate: max_new_tokens must be at least 1, got {new_tokens}")
+    check_integer("generate", "max_new_tokens", new_tokens, 1)
     checked: list[list[int]] = []
     for number, prompt in enumerate(prompts):
         ids = model.check_ids("generate", prompt)

@@ -19,7 +19,7 @@ class StreamOptions(TypedDict, total=False):
     top_p: float
     min_p: float
     repetition_penalty: float | None
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
     stop_token_ids: Collection[int] | None
     seed: int | None
     logits_callback: LogitsCallback | None

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib.models.generation.checks import check_integer, check_number
+
 __all__ = ["LEAST_PENALTY", "MOST_PENALTY", "Sampling", "log_probability", "log_softmax64"]
 
 Array = NDArray[Any]
@@ -40,8 +42,8 @@ class Sampling:
 
     Raises
     ------
-    ValueError
-        If a number is out of its range.
+    TypeError, ValueError
+        If a number is none or out of its range.
     """
 
     repetition_penalty: float = 1.0
@@ -51,19 +53,13 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not LEAST_PENALTY <= self.repetition_penalty <= MOST_PENALTY:
-            raise ValueError(
-                f"generate: repetition_penalty must be from {LEAST_PENALTY:g} to {MOST_PENALTY:g}, "
-                f"got {self.repetition_penalty}"
-            )
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"generate: temperature must be at least 0, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"generate: top_k must be at least 1, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"generate: top_p must be above 0 and at most 1, got {self.top_p}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"generate: min_p must be from 0 to 1, got {self.min_p}")
+        check_number("generate", "repetition_penalty", self.repetition_penalty, LEAST_PENALTY, MOST_PENALTY)
+        check_number("generate", "temperature", self.temperature, 0)
+        if self.top_k is not None:
+            check_integer("generate", "top_k", self.top_k, 1)
+        if check_number("generate", "top_p", self.top_p, 0, 1) == 0:
+            raise ValueError("generate: top_p must be above 0, got 0")
+        check_number("generate", "min_p", self.min_p, 0, 1)
 
     def penalise(self, logits: Array, seen: Sequence[int]) -> Array:
         """Apply the repetition penalty to logits (V,), in a new array if there is one.
@@ -93,7 +89,8 @@ class Sampling:
         with np.errstate(over="ignore"):
             scores /= self.temperature
         if self.top_k is not None and self.top_k < scores.size:
-            least = np.partition(scores, -self.top_k)[-self.top_k]
+            kept = int(self.top_k)  # one without a sign has no negative
+            least = np.partition(scores, -kept)[-kept]
             scores[scores < least] = -np.inf
         result: NDArray[np.float64] = np.exp(log_softmax64(scores))
         if self.top_p < 1:
