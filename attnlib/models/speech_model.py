@@ -17,6 +17,7 @@ from attnlib.models.audio.segments import Segment, Transcription, cut
 from attnlib.models.audio.speech_tokens import SpeechTokens, TranscriptRules
 from attnlib.models.families.whisper import WhisperModel
 from attnlib.models.generation.beam_search import beam_search
+from attnlib.models.generation.checks import check_integer, check_number
 from attnlib.models.generation.decoding import Step, decode
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
 from attnlib.models.progress import progress
@@ -172,11 +173,13 @@ class SpeechModel:
         """
         samples = _sound("transcribe", audio, rate)
         self._check(language, task)
-        several = [temperature] if isinstance(temperature, (int, float)) else list(temperature)
+        given = [temperature] if np.ndim(temperature) == 0 else list(temperature)  # type: ignore[arg-type]
+        several = [check_number("transcribe", "temperature", value, 0) for value in given]
         if not several:
             raise ValueError("transcribe: temperature must be a number or some, got none")
-        if num_beams < 1:
-            raise ValueError(f"transcribe: num_beams must be at least 1, got {num_beams}")
+        check_integer("transcribe", "num_beams", num_beams, 1)
+        if seed is not None:
+            check_integer("transcribe", "seed", seed, 0)
         choices = [_Choice(Sampling(temperature=value), seed, 1 if value else num_beams) for value in several]
         result = Transcription("", language or "", samples.size / SAMPLE_RATE)
         example = [] if prompt is None else self.tokenizer.encode(" " + prompt.strip(), special=False)

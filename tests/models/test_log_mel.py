@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,3 +53,17 @@ def test_silence_and_nothing() -> None:
     assert LogMel(80)(np.zeros(159, np.float32)).shape == (80, 0)
     assert LogMel(80)(np.zeros(0, np.float32), 4).shape == (80, 4)
     assert LogMel(80)(np.ones(9, np.float32), 0).shape == (80, 0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        ([0.0] * 800, TypeError, "samples must be an array of float32, got list"),
+        (np.zeros(800, np.int16), TypeError, "samples must be float32, got int16"),
+        (np.zeros((2, 400), np.float32), ValueError, "samples must have one axis, mono, got shape (2, 400)"),
+        (np.float32(0.5), TypeError, "samples must be an array of float32, got float32"),
+    ],
+)
+def test_samples_that_are_none(samples: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^LogMel: {re.escape(message)}$"):
+        LogMel(80)(samples, 4)

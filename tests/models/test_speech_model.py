@@ -108,6 +108,9 @@ def test_a_file_is_what_is_in_it(model: models.SpeechModel, tmp_path: Path) -> N
     assert model.transcribe(path, temperature=0) == wanted
     assert model.transcribe(str(path), temperature=0) == wanted
     assert model.transcribe(whole / np.float32(2**15), temperature=0) == wanted
+    # Of the other byte order, and numbers of NumPy.
+    assert model.transcribe(whole.astype(">i2"), temperature=0) == wanted
+    assert model.transcribe((whole / np.float32(2**15)).astype(">f4"), temperature=np.float32(0)) == wanted
     slow = model.transcribe(whole, temperature=0, rate=8000)
     assert slow.duration == 2.5
 
@@ -199,6 +202,20 @@ def test_bad_sound(audio: Any, kind: type[Exception], problem: str, model: model
 )
 def test_bad_options(options: dict[str, Any], problem: str, model: models.SpeechModel) -> None:
     with pytest.raises(ValueError, match=problem):
+        model.transcribe(SOUND, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"temperature": "1"}, "temperature must be a number, got str"),
+        ({"temperature": [0.0, None]}, "temperature must be a number, got NoneType"),
+        ({"num_beams": 2.5}, "num_beams must be an integer, got float"),
+        ({"seed": "1"}, "seed must be an integer, got str"),
+    ],
+)
+def test_options_of_wrong_types(options: dict[str, Any], problem: str, model: models.SpeechModel) -> None:
+    with pytest.raises(TypeError, match=f"^transcribe: {problem}$"):
         model.transcribe(SOUND, **options)
 
 

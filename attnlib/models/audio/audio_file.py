@@ -78,9 +78,10 @@ def check_audio(caller: str, audio: ArrayLike) -> NDArray[np.float32]:
         If it is nothing of the kind, empty, or holds NaN or infinity.
     """
     array = np.asarray(audio)
-    if array.dtype == np.int16:
+    dtype = array.dtype.newbyteorder("=")
+    if dtype == np.int16:
         array = array.astype(np.float32) / np.float32(32768)
-    elif array.dtype not in (np.float16, np.float32, np.float64):
+    elif dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{caller}: audio must be float32 or int16, got {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{caller}: audio must have one axis, mono, got shape {array.shape}")

@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from attnlib.functional import linear, pack_weight
+from attnlib.models.audio.samples import check_samples
 
 __all__ = ["LogMel", "mel_filters"]
 
@@ -68,7 +69,13 @@ class LogMel:
         -------
         (M, T) float32 ndarray
             A transposed view, contiguous along M: as `attnlib.nn.Conv1d` reads it best.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `samples` is no such array.
         """
+        check_samples("LogMel", samples)
         length = samples.size if frames is None else frames * self.hop
         count = length // self.hop
         if not count:

@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from attnlib.functional import matmul
+from attnlib.models.audio.samples import check_samples
 
 __all__ = ["resample"]
 
@@ -43,7 +44,7 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     Raises
     ------
     TypeError, ValueError
-        If a rate is no integer or outside its range.
+        If `samples` is no such array, or a rate is no integer or outside its range.
 
     Examples
     --------
@@ -52,6 +53,7 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     >>> resample(np.ones(48000, np.float32), 48000, 16000).shape
     (16000,)
     """
+    check_samples("resample", samples)
     for name, value in (("rate", rate), ("new_rate", new_rate)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise TypeError(f"resample: {name} must be an integer, got {type(value).__name__}")
