@@ -6,6 +6,7 @@ sequences.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal, overload
@@ -299,30 +300,33 @@ class MultiheadAttention(Module):
         Raises
         ------
         IndexError, TypeError, ValueError
-            For arrays that do not fit the layer or the cache.
+            For arrays that do not fit the layer or the cache, which is then unchanged.
         """
         query = as_array("MultiheadAttention.attend_to_cache: query", query)
         source = query if append else np.empty((*query.shape[:-2], 0, self.kdim), query.dtype)
         self._check(query, source, source)
         heads, new_keys, new_values = self._project(query, source, source)
-        if append:
-            keys, values, lengths = cache.append(layer, new_keys.swapaxes(1, 2), new_values.swapaxes(1, 2))
-        else:
-            keys, values, lengths = cache.read(layer)
         context = np.empty(heads.shape, heads.dtype)
-        attention(
-            heads.swapaxes(1, 2),
-            # An int8 cache is read as float32.
-            keys.astype(heads.dtype, copy=False),
-            values.astype(heads.dtype, copy=False),
-            mask=mask,
-            bias=bias,
-            causal=causal,
-            window=None if cache.window is None else (cache.window - 1, None),
-            key_lengths=lengths,
-            out=context.swapaxes(1, 2),
-        )
-        return self.out_proj(context.reshape(query.shape), residual=residual)
+        # `attention` and the output projection check their arguments after the tokens have been added.
+        with cache.undone_on_error(layer) if append else nullcontext():
+            if append:
+                added = new_keys.swapaxes(1, 2), new_values.swapaxes(1, 2)
+                keys, values, lengths = cache.append(layer, *added)
+            else:
+                keys, values, lengths = cache.read(layer)
+            attention(
+                heads.swapaxes(1, 2),
+                # An int8 cache is read as float32.
+                keys.astype(heads.dtype, copy=False),
+                values.astype(heads.dtype, copy=False),
+                mask=mask,
+                bias=bias,
+                causal=causal,
+                window=None if cache.window is None else (cache.window - 1, None),
+                key_lengths=lengths,
+                out=context.swapaxes(1, 2),
+            )
+            return self.out_proj(context.reshape(query.shape), residual=residual)
 
     def _check(self, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]) -> None:
         for name, array, size in (

@@ -6,6 +6,7 @@ Letters: B batch, S target tokens, Sm memory tokens, E d_model.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,9 @@ class TransformerDecoder(Module):
     ) -> NDArray[Any]:
         """Run all layers; parameters, result and errors as for `TransformerDecoderLayer`.
 
-        `cache` is what `begin` has made, or what earlier calls have made of that.
+        `cache` is what `begin` has made, or what earlier calls have made of that. If the call raises, an
+        interrupt included, all its layers are as they were before, also where tokens had been evicted; only
+        an interrupt that comes as the call returns finds the whole step taken.
         """
         if cache is not None and cache.num_layers != len(self.layers):
             raise ValueError(
@@ -135,17 +138,18 @@ class TransformerDecoder(Module):
             )
         x = in_native_order(as_array("TransformerDecoder: tgt", tgt))
         memory = optional_array("TransformerDecoder: memory", memory)
-        for index, layer in enumerate(self.layers):
-            x = layer(
-                x,
-                memory,
-                causal=causal,
-                mask=mask,
-                bias=bias,
-                tgt_lengths=tgt_lengths,
-                memory_mask=memory_mask,
-                memory_lengths=memory_lengths,
-                cache=cache,
-                index=index,
-            )
-        return x if self.norm is None else self.norm(x)
+        with nullcontext() if cache is None else cache.target.undone_on_error():
+            for index, layer in enumerate(self.layers):
+                x = layer(
+                    x,
+                    memory,
+                    causal=causal,
+                    mask=mask,
+                    bias=bias,
+                    tgt_lengths=tgt_lengths,
+                    memory_mask=memory_mask,
+                    memory_lengths=memory_lengths,
+                    cache=cache,
+                    index=index,
+                )
+            return x if self.norm is None else self.norm(x)

@@ -162,7 +162,8 @@ class TransformerDecoderLayer(Module):
             Only so many tokens of each memory are valid. Not with `cache`.
         cache, index : DecoderPast and int, optional
             What stands before `tgt`, to which this adds it, and which of its layers this is. It has the
-            memory's keys and values, as `TransformerDecoder.begin` makes them. Default: nothing.
+            memory's keys and values, as `TransformerDecoder.begin` makes them. If the call raises, that layer
+            is as it was before. Default: nothing.
 
         Returns
         -------
@@ -191,7 +192,8 @@ class TransformerDecoderLayer(Module):
                     tokens, memory_past, index, append=False, mask=memory_mask, residual=residual
                 )
 
-            return self._run(x, attend_step, look_up)
+            with past.undone_on_error(index):
+                return self._run(x, attend_step, look_up)
         if memory is None:
             raise ValueError(f"{name}: memory is missing; only with cache there is none")
         read = as_array(f"{name}: memory", memory)

@@ -6,6 +6,7 @@ Letters: B batch, G key/value heads, S new tokens, L tokens kept, D head size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.functional import attention, cached_attention, rotary_embedding
 from attnlib.nn.kv_checks import check_limits, check_truncation, storage_dtype, whole_numbers
-from attnlib.nn.kv_layer import Kept, KVLayer, read_stores
+from attnlib.nn.kv_layer import Kept, KVLayer, read_stores, undone_on_error
 from attnlib.nn.kv_pair import empty_pair
 from attnlib.nn.kv_room import Limits
 from attnlib.nn.module import check_size
@@ -288,6 +289,14 @@ class KVCache:
         check_truncation(limit, self._lengths, self._evicted, self.window)
         for layer in self._layers:
             layer.lengths = np.minimum(layer.lengths, limit).tolist()
+
+    def undone_on_error(self, layer: int | None = None) -> AbstractContextManager[None]:
+        """Make a context that takes back what its block has added to one layer, or to all, if it raises.
+
+        It is as if nothing had been added: tokens evicted for the new ones are there again. The block may
+        append and attend, but not reorder.
+        """
+        return undone_on_error(self._layers, slice(None) if layer is None else slice(layer, layer + 1))
 
     def reorder(self, indices: ArrayLike) -> None:
         """Make sequence i what sequence ``indices[i]`` was (beams); B becomes ``len(indices)``.

@@ -7,7 +7,8 @@ them, and small arrays are slow.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from attnlib.nn.kv_checks import check_tokens, whole_numbers
 from attnlib.nn.kv_pair import Pair, gathered_pair, stacked_pairs
 from attnlib.nn.kv_room import Limits, Room, make_room
 
-__all__ = ["KVLayer", "Kept", "read_stores"]
+__all__ = ["KVLayer", "Kept", "read_stores", "undone_on_error"]
 
 Kept = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
 
@@ -112,6 +113,19 @@ class KVLayer:
         lengths = [length for layer in layers for length in layer.lengths]
         evicted = [gone for layer in layers for gone in layer.evicted]
         return cls(stacked_pairs([layer.stores for layer in layers]), lengths, evicted)
+
+
+@contextmanager
+def undone_on_error(layers: list[KVLayer], part: slice) -> Iterator[None]:
+    """Bring this part of `layers` back to what it was, should the block add tokens to it and then raise."""
+    # What layers keep is replaced and never changed, and tokens are written behind it or to new stores: so it
+    # is all still there. The old stores of every layer that grows are held until the block is left.
+    before = [copy.copy(layer) for layer in layers[part]]
+    try:
+        yield
+    except BaseException:  # an interrupt, too
+        layers[part] = before
+        raise
 
 
 def read_stores(stores: Pair, lengths: list[int]) -> Kept:

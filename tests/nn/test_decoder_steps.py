@@ -128,6 +128,72 @@ def test_dtypes(decoder: nn.TransformerDecoder, dtype: str, rng: np.random.Gener
     np.testing.assert_array_equal(found, decoder(tgt, memory))
 
 
+def kept(cache: nn.KVCache) -> list[list[Any]]:
+    return [[array.tolist() for array in cache.read(layer)] for layer in range(cache.num_layers)]
+
+
+def layers_of(decoder: nn.TransformerDecoder, count: int, window: int | None) -> nn.DecoderPast:
+    """Make a past with room for `count` tokens only: the next step grows, or evicts."""
+    begun = decoder.begin(np.ones((2, 9, 16), np.float32))
+    target = nn.KVCache(3, 2, 4, 4, capacity=count, window=window)
+    return nn.DecoderPast(target, begun.memory)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": np.zeros((2, 4, 1, 1))},
+        {"bias": np.zeros((2, 4, 1, 1), np.int32)},
+        {"mask": np.ones((2, 4, 1, 1), np.float32)},
+        {"memory_mask": np.ones((2, 4, 1, 9), np.float32)},
+    ],
+    ids=["float64 bias", "int32 bias", "float mask", "float memory_mask"],
+)
+def test_a_refused_step_changes_nothing(
+    decoder: nn.TransformerDecoder, options: Any, window: int | None, rng: np.random.Generator
+) -> None:
+    tokens = draw(rng, 2, 6, 16)
+    cache, twin = layers_of(decoder, 5, window), layers_of(decoder, 5, window)
+    for past in (cache, twin):
+        decoder(tokens[:, :5], cache=past)
+    before = kept(cache.target)
+    with pytest.raises((TypeError, ValueError)):
+        decoder(tokens[:, 5:], cache=cache, **options)
+    assert kept(cache.target) == before
+    with pytest.raises((TypeError, ValueError)):
+        decoder.layers[0](tokens[:, 5:], cache=cache, index=0, **options)
+    assert kept(cache.target) == before
+    found, wanted = (decoder(tokens[:, 5:], cache=past) for past in (cache, twin))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("call", range(6))
+@pytest.mark.parametrize("room", [5, 16])
+def test_an_interrupted_step_changes_nothing(
+    decoder: nn.TransformerDecoder, window: int | None, call: int, room: int, rng: np.random.Generator
+) -> None:
+    tokens = draw(rng, 2, 6, 16)
+    cache, twin = layers_of(decoder, room, window), layers_of(decoder, room, window)
+    for past in (cache, twin):
+        decoder(tokens[:, :5], cache=past)
+    before = kept(cache.target)
+    calls: list[Any] = []
+
+    def interrupt(attention_call: Any) -> None:
+        calls.append(attention_call)
+        if len(calls) > call:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), al.functional.observe_attention(interrupt):
+        decoder(tokens[:, 5:], cache=cache)
+    assert kept(cache.target) == before
+    found, wanted = (decoder(tokens[:, 5:], cache=past) for past in (cache, twin))
+    np.testing.assert_array_equal(found, wanted)
+    assert kept(cache.target) == kept(twin.target)
+
+
 def test_bad_input(decoder: nn.TransformerDecoder, rng: np.random.Generator) -> None:
     memory = draw(rng, 2, 9, 16)
     cache = decoder.begin(memory)
