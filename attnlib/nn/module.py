@@ -8,6 +8,7 @@ numbers, so its array is made when it is first read.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from abc import ABC, abstractmethod
@@ -232,7 +233,8 @@ class Module:
         Raises
         ------
         ValueError
-            If entries are missing, unexpected or of the wrong shape. All of them are named.
+            If entries are missing, unexpected or of the wrong shape, all of which are named, or one cannot be
+            packed in the layer's dtype.
         TypeError
             If an entry is not an array of one of the dtypes above.
         """
@@ -252,8 +254,7 @@ class Module:
             complaints.append("wrong shape: " + ", ".join(misshapen))
         if complaints:
             raise ValueError(f"{caller}: " + "; ".join(complaints))
-        for name, slot in slots.items():
-            slot.store(arrays.pop(name))
+        _change_all(caller, slots, lambda name, slot: slot.store(arrays.pop(name)))
 
     def save_packed(self, path: str | os.PathLike[str]) -> None:
         """Write all parameters to a file as the kernels read them, packed and quantised as they are.
@@ -320,7 +321,8 @@ class Module:
         dtype
             ``"float32"``, ``"float64"`` or ``"bfloat16"`` convert every parameter, so that inputs of that
             dtype give results of it. ``"int8"`` and ``"int4"`` quantise the weights of products and leave
-            the other parameters as they are. What is loaded later is converted likewise.
+            the other parameters as they are. What is loaded later is converted likewise. Until all is
+            converted, the old weights stay in memory beside the new ones.
 
         Returns
         -------
@@ -330,17 +332,32 @@ class Module:
         Raises
         ------
         TypeError, ValueError
-            If weights cannot be packed so. The layer is then unchanged.
+            If weights cannot be packed so; the first of them is named. The layer is then unchanged.
         """
+        caller = f"{type(self).__name__}.to"
         try:
-            name = np.dtype(dtype).name
+            stored = np.dtype(dtype).name
         except TypeError:
-            raise TypeError(f"{type(self).__name__}.to: dtype {dtype!r} is not known") from None
-        # The packing code is what knows the dtypes that it supports; ask it before anything changes.
-        pack_weight(np.zeros((1, 1), dtype=np.float32), dtype=name)
-        for _, parameter in self.named_parameters():
-            parameter.convert(name)
+            raise TypeError(f"{caller}: dtype {dtype!r} is not known") from None
+        # The packing code is what knows the dtypes that it supports; ask it once, not for each parameter.
+        pack_weight(np.zeros((1, 1), dtype=np.float32), dtype=stored)
+        _change_all(caller, dict(self.named_parameters()), lambda name, slot: slot.convert(stored))
         return self
+
+
+def _change_all(
+    caller: str, slots: Mapping[str, Parameter[Any]], change: Callable[[str, Parameter[Any]], None]
+) -> None:
+    """Change all slots or, if one refuses, none; the error names it."""
+    twins = {name: copy.deepcopy(slot) for name, slot in slots.items()}
+    for name, twin in twins.items():
+        try:
+            change(name, twin)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{caller}: {name!r}: {error}") from error
+    for name, slot in slots.items():
+        vars(slot).update(vars(twins[name]))
 
 
 def _entry(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:

@@ -148,6 +148,27 @@ def test_to_refuses_unknown_dtypes_and_leaves_the_layer_alone() -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_one_weight_that_cannot_be_quantised_changes_nothing(rng: np.random.Generator) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, rng=rng)
+    good = layer.state_dict()
+    bad = good | {"linear2.weight": np.full((8, 16), np.nan, np.float32)}
+    layer.load_state_dict(bad)
+    with pytest.raises(ValueError, match=r"^TransformerEncoderLayer\.to: 'linear2.weight': .*nan at"):
+        layer.to("int8")
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, bad[name])
+    # Nor does it change what is loaded later.
+    layer.load_state_dict(good)
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, good[name])
+    quantised = layer.to("int8").state_dict()
+    ones = {name: np.ones_like(array) for name, array in good.items()}
+    with pytest.raises(ValueError, match=r"\.load_state_dict: 'linear2.weight': .*nan at"):
+        layer.load_state_dict(ones | {"linear2.weight": bad["linear2.weight"]})
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, quantised[name])
+
+
 def test_parameters_are_drawn_only_when_needed() -> None:
     layer = nn.Linear(1 << 40, 1 << 20)  # as a plain array, 4 exabytes
     with pytest.raises(ValueError, match="missing: 'weight', 'bias'"):
