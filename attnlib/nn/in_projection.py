@@ -24,16 +24,17 @@ class InProjectionParameter(Parameter[tuple[PackedWeight, ...]]):
 
     def cut(self, pieces: int) -> tuple[PackedWeight, ...]:
         """Return the weights in at least 1 piece (all), 2 (query; key and value) or 3 (one each)."""
-        if len(self.value) < pieces:
+        value = self.value  # once: another thread may cut it at the same time
+        if len(value) < pieces:
             size = self.shape[0] // 3
-            third = len(self.value) == 2  # the keys and values are apart from the queries already
-            whole = self.value[-1]
+            third = len(value) == 2  # the keys and values are apart from the queries already
+            whole = value[-1]
             edges = [0, size, 2 * size] if third else [0, size, 3 * size]
             if pieces == 3 and not third:
                 edges.insert(2, 2 * size)
             cut = tuple(whole.rows(start, stop) for start, stop in pairwise(edges))
-            self._held = (self.value[0], *cut) if third else cut
-        return self.value
+            self._held = value = (value[0], *cut) if third else cut
+        return value
 
     def hold(self, pieces: tuple[PackedWeight, ...]) -> None:
         """Take the pieces, cut as they are."""

@@ -93,18 +93,19 @@ class Parameter(ABC, Generic[Held]):
         not on the order of use. Otherwise it is drawn from a fresh generator when first read.
     """
 
+    _held: Held | None = None  # in the instance once there is a value
+
     def __init__(
         self, shape: tuple[int, ...], initialise: Initialiser, rng: np.random.Generator | None = None
     ) -> None:
         self.shape = shape
         self._dtype: str | None = None
-        self._held: Held | None = None
         self.draw_from(initialise, rng)
 
     def draw_from(self, initialise: Initialiser, rng: np.random.Generator | None) -> None:
         """Draw the value anew by `initialise`: from `rng` at once, or without it when it is next read."""
         self._initialise = initialise
-        self._held = None
+        vars(self).pop("_held", None)
         if rng is not None:
             self.store(initialise(rng, self.shape))
 
@@ -112,7 +113,10 @@ class Parameter(ABC, Generic[Held]):
     def value(self) -> Held:
         """The parameter as the kernels read it."""
         if self._held is None:
-            self.store(self._initialise(np.random.default_rng(), self.shape))
+            drawn = self._prepare(self._initialise(np.random.default_rng(), self.shape))
+            # Of threads that draw at once, all take what the first one has: in one step of the interpreter,
+            # since a lock may be held when a process forks or a signal handler comes.
+            vars(self).setdefault("_held", drawn)
         assert self._held is not None
         return self._held
 
@@ -233,8 +237,7 @@ class Module:
         Raises
         ------
         ValueError
-            If entries are missing, unexpected or of the wrong shape, all of which are named, or one cannot be
-            packed in the layer's dtype.
+            If entries are missing, unexpected, of the wrong shape or not to be packed. They are named.
         TypeError
             If an entry is not an array of one of the dtypes above.
         """

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from attnlib import nn
+from attnlib.nn.in_projection import InProjectionParameter
 
 
 def test_refuses_missing_unexpected_and_misshapen_naming_each() -> None:
@@ -173,6 +177,45 @@ def test_parameters_are_drawn_only_when_needed() -> None:
     layer = nn.Linear(1 << 40, 1 << 20)  # as a plain array, 4 exabytes
     with pytest.raises(ValueError, match="missing: 'weight', 'bias'"):
         layer.load_state_dict({})
+
+
+def test_threads_that_draw_at_once_share_what_is_drawn() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    draw, together = layer.weight._initialise, threading.Barrier(2, timeout=60)
+
+    def slowly(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        drawn = draw(rng, shape)
+        together.wait()
+        return drawn
+
+    layer.weight._initialise = slowly
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: layer(np.eye(3, dtype=np.float32)), range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(layer(np.eye(3, dtype=np.float32)), first)
+
+
+@pytest.mark.parametrize("others", [2, 3])
+@pytest.mark.parametrize("pieces", [2, 3])
+def test_threads_that_cut_an_input_projection_at_once(
+    pieces: int, others: int, rng: np.random.Generator
+) -> None:
+    class CutBetweenReads(InProjectionParameter):
+        reads = 0
+
+        @property
+        def value(self) -> Any:
+            self.reads += 1
+            if self.reads == 2:
+                self.cut(others)
+            return super().value
+
+    weight = rng.standard_normal((12, 4)).astype(np.float32)
+    parameter = CutBetweenReads((12, 4), lambda _, shape: weight)
+    parts = parameter.cut(pieces)
+    assert len(parts) == pieces
+    np.testing.assert_array_equal(np.concatenate([part.unpack() for part in parts]), weight)
+    np.testing.assert_array_equal(parameter.array(), weight)
 
 
 def test_a_generator_makes_parameters_reproducible() -> None:
