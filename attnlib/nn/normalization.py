@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnlib.arrays import as_array
+from attnlib.arrays import as_array, optional_array
 from attnlib.functional import layer_norm, rms_norm
 from attnlib.nn.module import ArrayParameter, Module, check_size, constant
 
@@ -29,9 +29,21 @@ def _shape_of(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, .
     return shape
 
 
-def _check(layer: str, x: NDArray[Any], shape: tuple[int, ...]) -> None:
-    if x.shape[-len(shape) :] != shape:
-        raise ValueError(f"{layer}: x has shape {x.shape}, expected (..., {', '.join(map(str, shape))})")
+def _check(layer: str, shape: tuple[int, ...], **arrays: NDArray[Any]) -> None:
+    for name, array in arrays.items():
+        if array.shape[-len(shape) :] != shape:
+            expected = f"(..., {', '.join(map(str, shape))})"
+            raise ValueError(f"{layer}: {name} has shape {array.shape}, expected {expected}")
+
+
+def _check_out(out: NDArray[Any], x: NDArray[Any]) -> None:
+    """Check of `out` what `attnlib.layer_norm` cannot see once axes are folded; its dtype is seen there."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"LayerNorm: out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.shape != x.shape:
+        raise ValueError(f"LayerNorm: out must have the result's shape {x.shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("LayerNorm: out is read-only")
 
 
 def _fold(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -78,7 +90,7 @@ class LayerNorm(Module):
         self.bias = ArrayParameter(self.normalized_shape, _zeros) if elementwise_affine and bias else None
 
     def __call__(
-        self, x: ArrayLike, *, residual: NDArray[Any] | None = None, out: NDArray[Any] | None = None
+        self, x: ArrayLike, *, residual: ArrayLike | None = None, out: NDArray[Any] | None = None
     ) -> NDArray[Any]:
         """Normalise the last axes of `x`, or of ``x + residual``.
 
@@ -86,7 +98,7 @@ class LayerNorm(Module):
         ----------
         x : (..., D)
         residual : (..., D), optional
-            Added to `x` first.
+            Added to `x` first, and broadcast to it.
         out : (..., D), optional
             Receives the result; it may be `x`.
 
@@ -102,19 +114,28 @@ class LayerNorm(Module):
         x = as_array("LayerNorm: x", x)
         weight = None if self.weight is None else self.weight.value
         bias = None if self.bias is None else self.bias.value
-        _check("LayerNorm", x, self.normalized_shape)
+        _check("LayerNorm", self.normalized_shape, x=x)
         if len(self.normalized_shape) == 1:
             return layer_norm(x, weight, bias, eps=self.eps, residual=residual, out=out)
+        added = optional_array("LayerNorm: residual", residual)
+        if added is not None:
+            _check("LayerNorm", self.normalized_shape, residual=added)
+        if out is not None:
+            _check_out(out, x)
+        # Folded, an `out` of some strides is a copy.
+        target = None if out is None else _fold(out, self.normalized_shape)
         result = layer_norm(
             _fold(x, self.normalized_shape),
             None if weight is None else weight.reshape(-1),
             None if bias is None else bias.reshape(-1),
             eps=self.eps,
-            residual=None if residual is None else _fold(residual, self.normalized_shape),
+            residual=None if added is None else _fold(added, self.normalized_shape),
+            out=target,
         ).reshape(x.shape)
         if out is None:
             return result
-        out[...] = result
+        if not np.may_share_memory(result, out):
+            out[...] = result
         return out
 
 
@@ -174,7 +195,7 @@ class RMSNorm(Module):
         eps = self.eps
         if eps is None:
             eps = float(np.finfo(np.float64 if x.dtype.type is np.float64 else np.float32).eps)
-        _check("RMSNorm", x, self.normalized_shape)
+        _check("RMSNorm", self.normalized_shape, x=x)
         if len(self.normalized_shape) == 1:
             return rms_norm(x, weight, eps=eps)
         folded = _fold(x, self.normalized_shape)

@@ -130,3 +130,49 @@ def test_norms_refuse_other_shapes(layer: nn.LayerNorm | nn.RMSNorm) -> None:
         layer(np.ones(4, np.float32))
     with pytest.raises(ValueError, match="normalized_shape is empty"):
         type(layer)(())
+
+
+def test_layer_norm_over_several_axes_takes_what_over_one_takes(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    several, one = nn.LayerNorm((3, 4)), nn.LayerNorm(12)
+    for residual in (x[::-1], x[:1], x[0].tolist(), x.astype(np.float64)):
+        added = np.asarray(residual)
+        wanted = one(x.reshape(2, 12), residual=added.reshape(*added.shape[:-2], 12)).reshape(x.shape)
+        np.testing.assert_array_equal(several(x, residual=residual), wanted)
+    wanted = several(x)
+    # What is folded is a view of the first and a copy of the others.
+    for out in (np.empty_like(x), np.empty((2, 3, 9), np.float32)[..., 1::2], np.empty_like(x, order="F")):
+        assert several(x, out=out) is out
+        np.testing.assert_array_equal(out, wanted)
+    assert several(x, out=x) is x
+    np.testing.assert_array_equal(x, wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"residual": np.ones((2, 4, 3), np.float32)},
+            ValueError,
+            r"residual has shape \(2, 4, 3\), expected",
+        ),
+        ({"residual": np.ones((3, 3, 4), np.float32)}, ValueError, "residual"),
+        ({"residual": np.float32(1)}, ValueError, r"residual has shape \(\), expected \(..., 3, 4\)"),
+        (
+            {"out": np.empty((2, 3, 4), np.int32)},
+            TypeError,
+            "out must have the result's dtype float32, got int32",
+        ),
+        ({"out": np.empty((2, 3, 4), np.float16)}, TypeError, "result's dtype float32, got float16"),
+        (
+            {"out": np.empty((1, 2, 3, 4), np.float32)},
+            ValueError,
+            r"result's shape \(2, 3, 4\), got \(1, 2, 3",
+        ),
+        ({"out": np.broadcast_to(np.float32(1), (2, 3, 4))}, ValueError, "out is read-only"),
+        ({"out": [1.0]}, TypeError, "out must be a numpy.ndarray, got list"),
+    ],
+)
+def test_layer_norm_over_several_axes_refuses(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.LayerNorm((3, 4))(np.ones((2, 3, 4), np.float32), **arguments)
