@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import attnlib
+from attnlib.commands.standard_streams import closed_streams_explained
 
 __all__ = ["main"]
 
@@ -118,6 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ``--version``.
     """
     options = _parser().parse_args(arguments)
+    with closed_streams_explained():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command that was asked for and return the exit code."""
     try:
         code: int | None = options.run(options)
         sys.stdout.flush()
