@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import attnlib
-from attnlib.commands.standard_streams import closed_streams_explained
+from attnlib.commands.standard_streams import closed_streams_explained, write_utf8
 
 __all__ = ["main"]
 
@@ -120,11 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     with closed_streams_explained():
+        options.encoding = write_utf8()
         return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run the command that was asked for and return the exit code."""
+    """Run the command that was asked for and return the exit code.
+
+    `options.encoding` is that of the terminal, for what is drawn there.
+    """
     try:
         code: int | None = options.run(options)
         sys.stdout.flush()

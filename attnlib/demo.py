@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -59,8 +58,8 @@ class Result:
     attnlib_seconds: float
 
 
-def run(*, as_json: bool = False) -> None:
-    """Run all cases and print the table, or one JSON object."""
+def run(*, as_json: bool = False, encoding: str = "utf-8") -> None:
+    """Run all cases and print the table, in letters that `encoding` has, or one JSON object."""
     if as_json:
         rows = [asdict(_result(case)) for case in cases(np.random.default_rng(0))]
         config = attnlib.show_config(mode="dicts")
@@ -85,12 +84,11 @@ def run(*, as_json: bool = False) -> None:
     print()
     print("Errors are against float64, relative to the largest result. Times are medians, warm.")
     print()
-    _print_translations()
+    _print_translations(encoding)
 
 
-def _print_translations() -> None:
+def _print_translations(encoding: str) -> None:
     """Show the translations, and where each of their words looked."""
-    encoding = sys.stdout.encoding or "utf-8"
     print("A Transformer that comes with attnlib, from French to English. Below each translation is its")
     print("cross-attention: for each word that was written (rows), the words that it looked at (columns).")
     for found in _translations():

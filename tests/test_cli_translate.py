@@ -92,19 +92,43 @@ def test_attention_drawn(capsys: pytest.CaptureFixture[str]) -> None:
         assert start <= darkest < start + len(french), "\n".join(lines)
 
 
-def test_a_terminal_without_blocks(tmp_path: Path) -> None:
+def translated(folder: Path, encoding: str, *arguments: str, stdout: int = subprocess.PIPE) -> Any:
+    """Run the command where Python takes standard output to be in this encoding; return what it wrote."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "attnlib", "translate", "--show-attention", "je suis étudiant"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
+        [sys.executable, "-W", "error", "-m", "attnlib", "translate", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         check=False,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode("ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
+
+
+def test_a_drawing_without_blocks(tmp_path: Path) -> None:
+    text = translated(tmp_path, "ascii", "--show-attention", "je suis étudiant").decode("ascii")
     assert "?tudiant" in text
     assert "########" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+def test_programs_read_utf8_in_every_locale(encoding: str, tmp_path: Path) -> None:
+    (row,) = translated(tmp_path, encoding, "--json", "je suis étudiant").decode().splitlines()
+    assert json.loads(row) == {"text": "je suis étudiant", "translation": "i am a student"}
+    assert "étudiant" in translated(tmp_path, encoding, "--list-words").decode().splitlines()
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"?tudiant"), ("latin-1", b"\xe9tudiant")])
+def test_a_terminal_keeps_its_encoding(encoding: str, shown: bytes, tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    translated(tmp_path, encoding, "--json", "je suis étudiant", stdout=theirs)
+    assert shown in os.read(ours, 4096)
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_drawing() -> None:

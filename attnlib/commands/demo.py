@@ -21,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
     from attnlib import demo
 
     use_threads(options)
-    demo.run(as_json=options.json)
+    demo.run(as_json=options.json, encoding=options.encoding)

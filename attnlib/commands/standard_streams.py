@@ -1,4 +1,4 @@
-"""Standard streams that are closed."""
+"""Standard streams that are closed, or in an encoding that lacks our letters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO, cast
 
-__all__ = ["closed_streams_explained"]
+__all__ = ["closed_streams_explained", "write_utf8"]
 
 
 class _Closed(io.TextIOBase):
@@ -48,3 +48,19 @@ def closed_streams_explained() -> Iterator[None]:
         yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def write_utf8() -> str:
+    """Have standard output in UTF-8 from now on, whatever the locale says, and return what it was in.
+
+    Programs read our lines, and know no more of the locale than those who wrote our input. A terminal keeps
+    its encoding, and gets a question mark for each letter that it lacks.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    # What others have put in the place of standard output may be no such wrapper, and takes any text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors=sys.stdout.errors)
+    return encoding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
             else:
                 print(fields["translation"], flush=True)
                 if "weights" in fields:
-                    _draw(fields)
+                    _draw(fields, options.encoding)
             translated(1)
 
 
@@ -102,9 +101,8 @@ def _translated(translator: Any, text: str, options: argparse.Namespace) -> dict
     return fields
 
 
-def _draw(fields: dict[str, Any]) -> None:
+def _draw(fields: dict[str, Any], encoding: str) -> None:
     from attnlib.commands.translate_drawing import draw_attention
 
     print()
-    encoding = sys.stdout.encoding or "utf-8"
     print(draw_attention(fields["source"], fields["target"], fields["weights"], encoding=encoding))
