@@ -147,7 +147,7 @@ class KVCache:
             If the layer, a shape or a dtype is not the cache's, or `max_length` would be passed. The cache
             is then unchanged.
         """
-        here = self._layer(layer)
+        here = self._layer("append", layer)
         keys, values, new = here.checked(key, value, new_lengths)
         here.keep(here.write(keys, values, new, self._limits), new)
         return here.read()
@@ -192,7 +192,7 @@ class KVCache:
         if (cos is None) != (sin is None):
             raise ValueError("KVCache.attend: cos and sin are given together, or not at all")
         window = self.attention_window(window)
-        here = self._layer(layer)
+        here = self._layer("attend", layer)
         if cos is not None and np.ndim(cos) != 3 and positions is None:
             positions = np.array(here.positions, np.int64)[:, None] + np.arange(query.shape[2])
         if self.holds_floats:
@@ -262,7 +262,7 @@ class KVCache:
         """
         if not self.holds_floats:
             raise TypeError("KVCache.extend: a cache of int8 can only be appended to")
-        here, new = self._layer(layer), [count] * self.batch_size
+        here, new = self._layer("extend", layer), [count] * self.batch_size
         room = here.room(new, self._limits)
         keys, values = (store.data for store in room.stores)
         result = write(keys, values, np.array(room.lengths, np.int64))
@@ -270,8 +270,8 @@ class KVCache:
         return result
 
     def read(self, layer: int) -> Kept:
-        """Return keys, values and lengths of one layer, as `append` does."""
-        return self._layers[layer].read()
+        """Return keys, values and lengths of one layer, as `append` does, if there is such a layer."""
+        return self._layer("read", layer).read()
 
     def truncate(self, length: ArrayLike) -> None:
         """Forget tokens after the first `length`, an integer or (B,): the rollback of speculation.
@@ -391,7 +391,7 @@ class KVCache:
     def _table(self, counts: list[list[int]]) -> NDArray[np.int64]:
         return np.array(counts, np.int64).reshape(self.num_layers, self.batch_size)
 
-    def _layer(self, layer: int) -> KVLayer:
+    def _layer(self, caller: str, layer: int) -> KVLayer:
         if not 0 <= layer < self.num_layers:
-            raise IndexError(f"KVCache.append: layer {layer} is not in a cache of {self.num_layers} layers")
+            raise IndexError(f"KVCache.{caller}: layer {layer} is not in a cache of {self.num_layers} layers")
         return self._layers[layer]

@@ -219,7 +219,10 @@ def test_bad_input_changes_nothing() -> None:
     cache = KVCache(1, 2, HEADS, DIM, max_length=3)
     key = tokens(np.random.default_rng(0), 2, 2)
     cache.append(0, key, key)
-    with pytest.raises(IndexError, match="layer 1"):
+    for layer in (-1, 1):
+        with pytest.raises(IndexError, match=rf"^KVCache\.read: layer {layer} is not in a cache of 1 layers"):
+            cache.read(layer)
+    with pytest.raises(IndexError, match=r"^KVCache\.append: layer 1"):
         cache.append(1, key, key)
     with pytest.raises(ValueError, match=r"key has shape \(1, 2, 2, 3\)"):
         cache.append(0, key[:1], key[:1])
