@@ -14,6 +14,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib.arrays import as_array
+
 __all__ = ["AttentionMaps", "Kind"]
 
 Kind = Literal["encoder", "decoder", "cross"]
@@ -60,7 +62,7 @@ class AttentionMaps:
     layers: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        weights = np.asarray(self.weights)
+        weights = as_array("AttentionMaps: weights", self.weights)
         if weights.dtype.kind != "f" and weights.dtype != ml_dtypes.bfloat16:
             raise TypeError(f"AttentionMaps: weights must be floats, got {weights.dtype}")
         if weights.ndim == 3:
@@ -79,8 +81,7 @@ class AttentionMaps:
             raise ValueError(f"AttentionMaps: kind must be one of {get_args(Kind)}, got {self.kind!r}")
         count, _, queries, keys = weights.shape
         left = _tokens("queries", self.queries, queries)
-        same = not self.keys and queries == keys and self.kind != "cross"
-        right = left if same else _tokens("keys", self.keys, keys)
+        right = _tokens("keys", self.keys, keys, left if self.kind != "cross" else None)
         layers = tuple(map(index, self.layers)) or tuple(range(count))
         if len(layers) != count or len(set(layers)) != count:
             raise ValueError(f"AttentionMaps: layers {layers} do not number {count} layers")
@@ -110,11 +111,14 @@ class AttentionMaps:
         return f"AttentionMaps({self.kind}: {count} layers, {heads} heads, {queries} queries, {keys} keys)"
 
 
-def _tokens(name: str, tokens: Sequence[str], count: int) -> tuple[str, ...]:
+def _tokens(
+    name: str, tokens: Sequence[str], count: int, default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    """Check the tokens; if there are none, take the default where it has as many, or their places."""
     if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
         raise TypeError(f"AttentionMaps: {name} must be a sequence of str, got {tokens!r}")
     if not len(tokens):
-        return tuple(map(str, range(count)))
+        return default if default is not None and len(default) == count else tuple(map(str, range(count)))
     if len(tokens) != count:
         raise ValueError(f"AttentionMaps: there are {len(tokens)} {name}, but weights of {count}")
     return tuple(tokens)

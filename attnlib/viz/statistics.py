@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.functional import attention
 
 __all__ = ["AttentionStatistics", "attention_statistics"]
@@ -115,7 +116,7 @@ def attention_statistics(
             raise TypeError(f"{caller}: {name} must be an integer, got {type(number).__name__}")
         if number < 1:
             raise ValueError(f"{caller}: {name} must be at least 1, got {number}")
-    queries, keys = np.asarray(query), np.asarray(key)
+    queries, keys = as_array(f"{caller}: query", query), as_array(f"{caller}: key", key)
     if queries.ndim < 2 or keys.ndim < 2:
         raise ValueError(f"{caller}: query {queries.shape} and key {keys.shape} must have two axes or more")
     one_head = queries.ndim == keys.ndim == 2
@@ -221,7 +222,7 @@ def _broadcast(caller: str, names: str, *shapes: tuple[int, ...]) -> tuple[int, 
 
 def _spread(caller: str, name: str, array: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
     """Broadcast an argument without copying it."""
-    given = np.asarray(array)
+    given = as_array(f"{caller}: {name}", array)
     try:
         return np.broadcast_to(given, shape)
     except ValueError:

@@ -54,6 +54,8 @@ def test_defaults() -> None:
     assert named.keys == tuple("abcd")
     np.testing.assert_array_equal(named.layer(7), weights[0].astype(np.float32))
     assert viz.AttentionMaps(weights, list("abcd"), kind="cross").keys == ("0", "1", "2", "3")
+    arrays = viz.AttentionMaps(np.zeros((1, 2, 3)), np.array(["a", "b"]), keys=np.array(["x", "y", "z"]))
+    assert (arrays.queries, arrays.keys) == (("a", "b"), ("x", "y", "z"))
     with pytest.raises(ValueError, match=r"no layer 0, but \[7\]"):
         named.layer(0)
 
@@ -65,6 +67,7 @@ def test_defaults() -> None:
         ({"weights": np.zeros((2, 3, 4), int)}, TypeError, "int64"),
         ({"weights": np.zeros((2, 3, 4), [("a", np.float32)])}, TypeError, "weights must be floats"),
         ({"weights": np.full((2, 3, 4), np.nan)}, ValueError, "nan"),
+        ({"weights": np.ma.zeros((2, 3, 4))}, TypeError, "weights is a masked array"),
         ({"weights": np.full((2, 3, 4), 1.1)}, ValueError, "1.1"),
         ({"weights": np.full((2, 3, 4), -0.1)}, ValueError, "-0.1"),
         ({"queries": ["a"]}, ValueError, "1 queries, but weights of 3"),

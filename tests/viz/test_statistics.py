@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import oracle
 import pytest
@@ -113,6 +114,16 @@ def test_by_hand(example: Example) -> None:
     assert (found.top_weights[nothing] == 0).all()
 
 
+def test_tensors_of_bfloat16(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((4, 9, 8), (2, 13, 8), (9, 13))]
+    query, key, bias = (torch.from_numpy(array).bfloat16() for array in arrays)
+    found = viz.attention_statistics(query, key, bias=bias)
+    wanted = viz.attention_statistics(*(al.from_dlpack(x) for x in (query, key)), bias=al.from_dlpack(bias))
+    assert found.top_weights.dtype == wanted.top_weights.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(found.received, wanted.received)
+
+
 def test_of_equal_weights_the_first_key_comes_first() -> None:
     found = viz.attention_statistics(np.zeros((2, 4)), np.ones((9, 4)), top_k=20)
     assert found.top_keys.tolist() == [list(range(9))] * 2
@@ -158,6 +169,9 @@ def test_bits_do_not_move(rng: np.random.Generator) -> None:
         ({"key_lengths": [1.0, 2.0]}, TypeError, "key_lengths"),
         ({"query_offset": [1, 2, 3]}, ValueError, "query_offset"),
         ({"sinks": [1.0, 2.0]}, ValueError, "sinks"),
+        ({"query": np.ma.zeros((2, 4, 9, 8))}, TypeError, "query is a masked array"),
+        ({"key": np.ma.zeros((2, 2, 13, 8))}, TypeError, "key is a masked array"),
+        ({"bias": np.ma.zeros((9, 13))}, TypeError, "bias is a masked array"),
     ],
 )
 def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
