@@ -125,10 +125,10 @@ class Conv1d(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int] | str = 0,
-        dilation: int | tuple[int] = 1,
+        kernel_size: int | tuple[int] | list[int],
+        stride: int | tuple[int] | list[int] = 1,
+        padding: int | tuple[int] | list[int] | str = 0,
+        dilation: int | tuple[int] | list[int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
@@ -158,7 +158,7 @@ class Conv1d(Module):
         )
         self.bias = ArrayParameter((out_channels,), initialise, rng) if bias else None
 
-    def _both_sides(self, padding: int | tuple[int] | str) -> tuple[int, int]:
+    def _both_sides(self, padding: int | tuple[int] | list[int] | str) -> tuple[int, int]:
         """Count the zeros before the first step and after the last."""
         if padding == "valid":
             return 0, 0
@@ -271,16 +271,16 @@ def _transpose_into(target: Array, steps: Array) -> None:
         target[:, start : start + block] = steps[:, start : start + block]
 
 
-def _single(name: str, value: int | tuple[int]) -> int:
-    """Take the number of a tuple of one, as which PyTorch keeps these."""
-    if isinstance(value, tuple):
+def _single(name: str, value: int | tuple[int] | list[int]) -> int:
+    """Take the number of a tuple or list of one, as which PyTorch keeps and takes these."""
+    if isinstance(value, (tuple, list)):
         if len(value) != 1:
             raise ValueError(f"Conv1d: {name} must be one integer, got {value!r}")
         return value[0]
     return value
 
 
-def _positive(name: str, value: int | tuple[int]) -> int:
+def _positive(name: str, value: int | tuple[int] | list[int]) -> int:
     """Check a size that cannot be 0."""
     size = _single(name, value)
     check_size("Conv1d", **{name: size})

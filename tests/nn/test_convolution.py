@@ -142,6 +142,15 @@ def test_mixed_dtypes_promote() -> None:
     assert layer(np.zeros((1, 3, 5))).dtype == np.float64
 
 
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_sizes_as_pytorch_takes_them(kind: type) -> None:
+    """A number, or a sequence of one."""
+    plain = nn.Conv1d(2, 3, 4, 2, 1, 3)
+    layer = nn.Conv1d(2, 3, *(kind([size]) for size in (4, 2, 1, 3)))
+    for name in ("kernel_size", "stride", "padding", "dilation"):
+        assert getattr(layer, name) == getattr(plain, name)
+
+
 def test_refusals() -> None:
     layer = nn.Conv1d(6, 4, 3, dilation=2)
     with pytest.raises(ValueError, match=r"^Conv1d: x has shape \(2, 5, 9\), expected \(B, 6, L\)"):
@@ -166,6 +175,8 @@ def test_refusals() -> None:
             nn.Conv1d(6, 4, **arguments)
     with pytest.raises(TypeError, match="stride must be an integer, got float"):
         nn.Conv1d(6, 4, 3, 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"padding must be one integer, got \[\]"):
+        nn.Conv1d(2, 2, 1, padding=[])
     with pytest.raises(ValueError, match=r"stride must be one integer, got \(1, 2\)"):
         nn.Conv1d(6, 4, 3, (1, 2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"'weight' is \(4, 6, 2\), expected \(4, 6, 3\)"):
