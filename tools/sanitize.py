@@ -64,7 +64,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "RTLD_DEEPBIND, at which AddressSanitizer ends the process",
         "tests/test_benchmark_speech.py::test_thirty_seconds_of_speech": "espeak-ng, alone too, does not end",
         **{
-            f"tests/{test}": "a child of threads that allocate hangs in GCC 12's allocator, without attnlib too"
+            f"tests/{test}": "a child of allocating threads hangs in GCC 12's allocator, without us too"
             for test in (
                 "servers/test_fork.py::test_fork_while_other_threads_compute",
                 "test_failing_tasks.py::test_a_fork_while_weights_are_packed",
