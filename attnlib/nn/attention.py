@@ -6,7 +6,6 @@ sequences.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal, overload
@@ -307,13 +306,8 @@ class MultiheadAttention(Module):
         self._check(query, source, source)
         heads, new_keys, new_values = self._project(query, source, source)
         context = np.empty(heads.shape, heads.dtype)
-        # `attention` and the output projection check their arguments after the tokens have been added.
-        with cache.undone_on_error(layer) if append else nullcontext():
-            if append:
-                added = new_keys.swapaxes(1, 2), new_values.swapaxes(1, 2)
-                keys, values, lengths = cache.append(layer, *added)
-            else:
-                keys, values, lengths = cache.read(layer)
+
+        def attend(keys: NDArray[Any], values: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[Any]:
             attention(
                 heads.swapaxes(1, 2),
                 # An int8 cache is read as float32.
@@ -327,6 +321,10 @@ class MultiheadAttention(Module):
                 out=context.swapaxes(1, 2),
             )
             return self.out_proj(context.reshape(query.shape), residual=residual)
+
+        if append:
+            return cache.add(layer, new_keys.swapaxes(1, 2), new_values.swapaxes(1, 2), attend)
+        return attend(*cache.read(layer))
 
     def _check(self, query: NDArray[Any], key: NDArray[Any], value: NDArray[Any]) -> None:
         for name, array, size in (

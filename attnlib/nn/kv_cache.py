@@ -6,7 +6,6 @@ Letters: B batch, G key/value heads, S new tokens, L tokens kept, D head size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.functional import attention, cached_attention, rotary_embedding
 from attnlib.nn.kv_checks import check_limits, check_truncation, storage_dtype, whole_numbers
-from attnlib.nn.kv_layer import Kept, KVLayer, read_stores, undone_on_error
+from attnlib.nn.kv_layer import Kept, KVLayer, UndoneOnError, read_stores
 from attnlib.nn.kv_pair import empty_pair
 from attnlib.nn.kv_room import Limits
 from attnlib.nn.module import check_size
@@ -214,15 +213,21 @@ class KVCache:
             )
         if cos is not None and sin is not None:
             query, key = (rotary_embedding(x, cos, sin, positions=positions) for x in (query, key))
-        new_keys, new_values, new = here.checked(key, value, None)
-        room = here.write(new_keys, new_values, new, self._limits)
-        keys, values, key_lengths = read_stores(room.stores, room.lengths_with(new))
         sides = None if window is None else (window - 1, None)
-        heads = attention(
-            query, keys, values, causal=True, window=sides, key_lengths=key_lengths, scale=scale
-        )
-        here.keep(room, new)
+        attend: Callable[..., Any] = partial(attention, query, causal=True, window=sides, scale=scale)
+        heads = self.add(layer, key, value, lambda k, v, lengths: attend(k, v, key_lengths=lengths))
         return np.ascontiguousarray(heads.swapaxes(1, 2))
+
+    def add(
+        self, layer: int, key: ArrayLike, value: ArrayLike, attend: Callable[..., NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Call `attend` with what `append` returns, but have the tokens only if it raises nothing."""
+        here = self._layer("add", layer)
+        keys, values, new = here.checked(key, value, None)
+        room = here.write(keys, values, new, self._limits)
+        result = attend(*read_stores(room.stores, room.lengths_with(new)))
+        here.keep(room, new)
+        return result
 
     def attention_window(self, window: int | None) -> int | None:
         """Return how many tokens a query sees: `window`, which must fit into the cache's, or the cache's."""
@@ -290,13 +295,9 @@ class KVCache:
         for layer in self._layers:
             layer.lengths = np.minimum(layer.lengths, limit).tolist()
 
-    def undone_on_error(self, layer: int | None = None) -> AbstractContextManager[None]:
-        """Make a context that takes back what its block has added to one layer, or to all, if it raises.
-
-        It is as if nothing had been added: tokens evicted for the new ones are there again. The block may
-        append and attend, but not reorder.
-        """
-        return undone_on_error(self._layers, slice(None) if layer is None else slice(layer, layer + 1))
+    def undone_on_error(self, layer: int | None = None) -> UndoneOnError:
+        """Make a context that takes back what its block adds to one layer, or to all, if it raises."""
+        return UndoneOnError(self._layers, slice(None) if layer is None else slice(layer, layer + 1))
 
     def reorder(self, indices: ArrayLike) -> None:
         """Make sequence i what sequence ``indices[i]`` was (beams); B becomes ``len(indices)``.

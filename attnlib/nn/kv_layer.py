@@ -6,9 +6,7 @@ them, and small arrays are slow.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from attnlib.nn.kv_checks import check_tokens, whole_numbers
 from attnlib.nn.kv_pair import Pair, gathered_pair, stacked_pairs
 from attnlib.nn.kv_room import Limits, Room, make_room
 
-__all__ = ["KVLayer", "Kept", "read_stores", "undone_on_error"]
+__all__ = ["KVLayer", "Kept", "UndoneOnError", "read_stores"]
 
 Kept = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
 
@@ -96,10 +94,16 @@ class KVLayer:
         """Return keys, values and lengths, as `KVCache.append` does."""
         return read_stores(self.stores, self.lengths)
 
+    def twin(self) -> KVLayer:
+        """Copy the layer, but not its stores; `copy.copy` takes ten times as long, and each token asks."""
+        twin = KVLayer(self.stores, self.lengths, self.evicted)
+        twin.shared = self.shared
+        return twin
+
     def fork(self) -> KVLayer:
         """Make a layer that goes on from this one and shares its stores until either is written."""
         self.shared = True
-        return copy.copy(self)
+        return self.twin()
 
     def gathered(self, rows: NDArray[np.intp]) -> KVLayer:
         """Copy these sequences, any of them any number of times."""
@@ -115,17 +119,25 @@ class KVLayer:
         return cls(stacked_pairs([layer.stores for layer in layers]), lengths, evicted)
 
 
-@contextmanager
-def undone_on_error(layers: list[KVLayer], part: slice) -> Iterator[None]:
-    """Bring this part of `layers` back to what it was, should the block add tokens to it and then raise."""
-    # What layers keep is replaced and never changed, and tokens are written behind it or to new stores: so it
-    # is all still there. The old stores of every layer that grows are held until the block is left.
-    before = [copy.copy(layer) for layer in layers[part]]
-    try:
-        yield
-    except BaseException:  # an interrupt, too
-        layers[part] = before
-        raise
+class UndoneOnError:
+    """A context that brings this part of `layers` back to what it was, should its block add tokens and raise.
+
+    Tokens that were evicted for the new ones are there again. The block may append and attend, not reorder. A
+    class, since a generator takes three times as long, and each layer of each token asks for it.
+    """
+
+    def __init__(self, layers: list[KVLayer], part: slice) -> None:
+        self._layers = layers
+        self._part = part
+
+    def __enter__(self) -> None:
+        # What layers keep is replaced and never changed, and tokens are written behind it or to new stores:
+        # so it is all still there. The old stores of layers that grow are held until the block is left.
+        self._before = [layer.twin() for layer in self._layers[self._part]]
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:  # an interrupt, too
+            self._layers[self._part] = self._before
 
 
 def read_stores(stores: Pair, lengths: list[int]) -> Kept:

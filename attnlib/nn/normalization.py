@@ -29,11 +29,10 @@ def _shape_of(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, .
     return shape
 
 
-def _check(layer: str, shape: tuple[int, ...], **arrays: NDArray[Any]) -> None:
-    for name, array in arrays.items():
-        if array.shape[-len(shape) :] != shape:
-            expected = f"(..., {', '.join(map(str, shape))})"
-            raise ValueError(f"{layer}: {name} has shape {array.shape}, expected {expected}")
+def _check(layer: str, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape[-len(shape) :] != shape:
+        expected = f"(..., {', '.join(map(str, shape))})"
+        raise ValueError(f"{layer}: {name} has shape {array.shape}, expected {expected}")
 
 
 def _check_out(out: NDArray[Any], x: NDArray[Any]) -> None:
@@ -114,12 +113,12 @@ class LayerNorm(Module):
         x = as_array("LayerNorm: x", x)
         weight = None if self.weight is None else self.weight.value
         bias = None if self.bias is None else self.bias.value
-        _check("LayerNorm", self.normalized_shape, x=x)
+        _check("LayerNorm", "x", x, self.normalized_shape)
         if len(self.normalized_shape) == 1:
             return layer_norm(x, weight, bias, eps=self.eps, residual=residual, out=out)
         added = optional_array("LayerNorm: residual", residual)
         if added is not None:
-            _check("LayerNorm", self.normalized_shape, residual=added)
+            _check("LayerNorm", "residual", added, self.normalized_shape)
         if out is not None:
             _check_out(out, x)
         # Folded, an `out` of some strides is a copy.
@@ -195,7 +194,7 @@ class RMSNorm(Module):
         eps = self.eps
         if eps is None:
             eps = float(np.finfo(np.float64 if x.dtype.type is np.float64 else np.float32).eps)
-        _check("RMSNorm", self.normalized_shape, x=x)
+        _check("RMSNorm", "x", x, self.normalized_shape)
         if len(self.normalized_shape) == 1:
             return rms_norm(x, weight, eps=eps)
         folded = _fold(x, self.normalized_shape)

@@ -164,6 +164,10 @@ def test_a_refused_step_changes_nothing(
     with pytest.raises((TypeError, ValueError)):
         decoder.layers[0](tokens[:, 5:], cache=cache, index=0, **options)
     assert kept(cache.target) == before
+    attend = decoder.layers[0].self_attn.attend_to_cache
+    with pytest.raises((TypeError, ValueError)):
+        attend(tokens[:, 5:], cache.target, 0, append=True, residual=np.ones((2, 1, 15), np.float32))
+    assert kept(cache.target) == before
     found, wanted = (decoder(tokens[:, 5:], cache=past) for past in (cache, twin))
     np.testing.assert_array_equal(found, wanted)
 
