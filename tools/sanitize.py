@@ -91,6 +91,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
                 "servers/test_signal_handlers.py::test_an_operation_in_a_handler[1-in_child",
                 "servers/test_signal_handlers.py::test_an_operation_in_a_handler[2-in_child",
                 "servers/test_signal_handlers.py::test_handlers_wait_while_an_exception_is_on_its_way[in_child",
+                "test_openmp_neighbours.py::test_beside_another_library",
                 "test_result_memory.py::test_after_a_fork",
                 "test_runtime.py::test_fork_after_use",
                 "test_runtime.py::test_multiprocessing_pool",
