@@ -64,21 +64,20 @@ def _environment() -> Any:
     jinja2 = require("jinja2")
     sandbox, extensions = (importlib.import_module(f"jinja2.{name}") for name in ("sandbox", "ext"))
 
-    class Generation(extensions.Extension):  # type: ignore[misc, name-defined]
-        """The tag that marks in training what the model says: its body is written as it is."""
+    def parse(_: Any, parser: Any) -> Any:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
 
-        tags = frozenset({"generation"})
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.Scope(body, lineno=line)
+    # The tag that marks in training what the model says: its body is written as it is.
+    members = {"tags": frozenset({"generation"}), "parse": parse, "__module__": __name__}
+    generation = type("Generation", (extensions.Extension,), members)
 
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
 
     environment = sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, extensions.loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[generation, extensions.loopcontrols]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = refuse
