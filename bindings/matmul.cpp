@@ -222,9 +222,15 @@ std::shared_ptr<PackedWeight> from_state(const py::tuple& state) {
   return std::make_shared<PackedWeight>(q);
 }
 
-// The format's name, sizes, and the panels where they are.
-py::tuple stored(const std::shared_ptr<PackedWeight>& self) {
+using HeldWeight = std::shared_ptr<PackedWeight>;
+
+void check_self(const HeldWeight& self) {
   if (self == nullptr) throw py::type_error("PackedWeight: self must be a PackedWeight, got None");
+}
+
+// The format's name, sizes, and the panels where they are.
+py::tuple stored(const HeldWeight& self) {
+  check_self(self);
   const PackedWeight::Layout layout = self->layout();
   py::array_t<std::uint8_t> panels({self->nbytes()}, {py::ssize_t{1}},
                                    reinterpret_cast<const std::uint8_t*>(self->panels()), py::cast(self));
@@ -254,14 +260,12 @@ std::shared_ptr<PackedWeight> from_stored(const std::string& format, std::int64_
 
 }  // namespace
 
-using HeldWeight = std::shared_ptr<PackedWeight>;
-
 // A method of the class, taking its holder: by reference pybind11 would give it the bare memory of an object that was
 // made without __init__, and does ask for a holder.
 template <class Function>
 auto method(Function function) {
   return [function](const HeldWeight& self) {
-    if (self == nullptr) throw py::type_error("PackedWeight: self must be a PackedWeight, got None");
+    check_self(self);
     return function(*self);
   };
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnlib.models.audio import LogMel
+from attnlib.models.audio import LogMel, resample
 from attnlib.models.audio.log_mel import mel_filters
 
 from .log_mel_oracle import features, filters
@@ -65,5 +65,9 @@ def test_silence_and_nothing() -> None:
     ],
 )
 def test_samples_that_are_none(samples: Any, error: type[Exception], message: str) -> None:
+    """Refused alike by all that takes sound."""
     with pytest.raises(error, match=f"^LogMel: {re.escape(message)}$"):
         LogMel(80)(samples, 4)
+    for rate in (8000, 16000):
+        with pytest.raises(error, match=f"^resample: {re.escape(message)}$"):
+            resample(samples, rate, 16000)
