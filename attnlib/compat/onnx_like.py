@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.arrays import as_array, optional_array
-from attnlib.functional import attention
+from attnlib.functional import attention, matmul
 
 __all__ = ["Attention"]
 
@@ -59,8 +60,10 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
         ``causal``).
     kv_num_heads, q_num_heads : int, optional
         Heads; needed for inputs of three axes.
-    qk_matmul_output_mode : {0, 3}
-        What the fourth result is: 0 (default), the scores, which are not made, so None; 3, the weights.
+    qk_matmul_output_mode : {0, 1, 2, 3}
+        What the fourth result is. 0 (default): None, since attention does not keep its scores; the operator
+        has them here, which mode 1 without `softcap` gives. 1: the scaled scores after `softcap`. 2: these
+        with the mask, ``-inf`` where a query may not see a key. 3: the weights.
     scale : float, optional
         Default ``D ** -0.5``.
     softcap : float
@@ -76,12 +79,13 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
     present_key, present_value : ndarray, shapes (B, H, T, D) and (B, H, T, Dv)
         The past with what is new behind it.
     qk_matmul_output : ndarray, shape (B, Hq, Sq, T), or None
-        The weights in mode 3.
+        As `qk_matmul_output_mode` says, in the dtype of Q. In modes 1 and 2 a second product, beside
+        attention's own.
 
     Raises
     ------
     NotImplementedError
-        For `qk_matmul_output_mode` 1 and 2, and another `softmax_precision`: naming it.
+        For another `softmax_precision`: naming it.
     TypeError
         For an argument of a wrong dtype.
     ValueError
@@ -103,10 +107,9 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
     >>> Y.ravel(), present_value.ravel()
     (array([3.]), array([6., 0.]))
     """
-    if qk_matmul_output_mode not in (0, 3):
-        raise NotImplementedError(
-            f"Attention: qk_matmul_output_mode must be 0 or 3, since scores are not kept; "
-            f"got {qk_matmul_output_mode}"
+    if qk_matmul_output_mode not in (0, 1, 2, 3):
+        raise ValueError(
+            f"Attention: qk_matmul_output_mode must be 0, 1, 2 or 3, got {qk_matmul_output_mode!r}"
         )
     query, key, value = as_array("Attention: Q", Q), as_array("Attention: K", K), as_array("Attention: V", V)
     flat = query.ndim == 3
@@ -151,10 +154,43 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
         softcap=None if isinstance(softcap, Real) and not softcap else softcap,
         return_weights=qk_matmul_output_mode == 3,
     )
-    out, weights = result if qk_matmul_output_mode == 3 else (result, None)
+    out, kept = result if qk_matmul_output_mode == 3 else (result, None)
+    if qk_matmul_output_mode in (1, 2):
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are results, as in `attention`
+            kept = _scores(query, key, scale, softcap)
+            if qk_matmul_output_mode == 2:
+                kept = _masked(kept, mask, offset if is_causal else None, lengths)
+            kept = kept.astype(query.dtype)
     if flat:
         out = out.swapaxes(1, 2).reshape(out.shape[0], out.shape[2], -1)
-    return out, key, value, weights
+    return out, key, value, kept
+
+
+def _scores(query: Array, key: Array, scale: float | None, softcap: float) -> Array:
+    """Return the scores (B, Hq, Sq, T) before the mask, in the type that attention computes in."""
+    batch, heads, queries, size = query.shape
+    groups = key.shape[1]
+    computed = np.float64 if query.dtype == np.float64 else np.float32
+    grouped = query.astype(computed).reshape(batch, groups, heads // groups if groups else 0, queries, size)
+    scores = matmul(grouped, key.astype(computed)[:, :, None].swapaxes(-1, -2))
+    scores = scores.reshape(batch, heads, queries, key.shape[2])
+    scores *= (1.0 / math.sqrt(size) if size else 1.0) if scale is None else scale
+    return np.tanh(scores / softcap) * softcap if softcap else scores
+
+
+def _masked(scores: Array, mask: Array | None, offset: Any, lengths: Array | None) -> Array:
+    """Add a mask to the scores, and -inf where a query may not see a key."""
+    queries, keys = np.arange(scores.shape[2])[:, None], np.arange(scores.shape[3])
+    hidden = np.zeros((), bool)
+    if mask is not None and mask.dtype == bool:
+        hidden = ~mask
+    elif mask is not None:
+        scores = scores + mask
+    if offset is not None:
+        hidden = hidden | (keys > queries + np.asarray(offset)[..., None, None, None])
+    if lengths is not None:
+        hidden = hidden | (keys >= lengths[:, None, None, None])
+    return np.where(hidden, -np.inf, scores)
 
 
 def _check_axes(

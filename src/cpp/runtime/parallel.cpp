@@ -117,7 +117,8 @@ void run_region(const Region& region, EarlyEnd& end, int threads) {
 
 void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std::int64_t), void* context) {
   const int used = threads_used(threads, count);
-  if (omp_in_parallel() != 0) {  // the region around the call looks for interruptions, and has set the environment
+  if (omp_in_parallel() != 0) {  // ours, which looks for interruptions, or one of a C++ caller
+    const FloatEnvironment environment;
     for (std::int64_t task = 0; task < count; ++task) body(context, task);
     return;
   }
@@ -145,6 +146,7 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
 void detail::run_phases(std::int64_t count, int threads, void (*body)(void*, std::int64_t, std::int64_t, std::int64_t),
                         void* context) {
   if (omp_in_parallel() != 0) {
+    const FloatEnvironment environment;
     for (std::int64_t phase = 0; phase < count; ++phase) body(context, phase, 0, 1);
     return;
   }
