@@ -103,6 +103,9 @@ def test_keys_beyond_two_billion() -> None:
     long = [np.broadcast_to(x[:, :, :1], (1, 1, BEYOND, 64)) for x in (key, value)]
     with pytest.raises(ValueError, match=rf"(?s)^attention.*keys.*{BEYOND}"):
         al.attention(query, *long, key_lengths=[100])
+    queries, keys, values = query[0].swapaxes(0, 1), *(x[0].swapaxes(0, 1) for x in long)
+    with pytest.raises(ValueError, match=rf"^attention_varlen.*keys.*{BEYOND}"):
+        al.attention_varlen(queries, keys, values, [0, 1], [0, BEYOND])
     most = [np.broadcast_to(x[:, :, :1], (1, 1, 2**31 - 1, 64)) for x in (key, value)]
     exact = oracle.attention(query, *(x[:, :, :100] for x in most)).output
     assert np.allclose(al.attention(query, *most, key_lengths=[100]), exact, rtol=1e-5, atol=1e-6)

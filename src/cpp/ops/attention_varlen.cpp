@@ -1,3 +1,4 @@
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -50,6 +51,10 @@ void attention_varlen(const TensorView& query, const TensorView& key, const Tens
     throw std::invalid_argument(
         "attention_varlen: cu_seqlens_q and cu_seqlens_k must have the same number of entries, got " +
         std::to_string(cu_seqlens_q.size()) + " and " + std::to_string(cu_seqlens_k.size()));
+  for (std::size_t n = 1; n < cu_seqlens_k.size(); ++n)
+    if (cu_seqlens_k[n] - cu_seqlens_k[n - 1] > std::numeric_limits<std::int32_t>::max())
+      throw std::invalid_argument("attention_varlen: a sequence may have at most 2147483647 keys, got " +
+                                  std::to_string(cu_seqlens_k[n] - cu_seqlens_k[n - 1]));
   const TensorView& out = results.out;
   AttentionCall call = begin_attention("attention_varlen", query.dtype, query.shape[1], key.shape[1], query.shape[2],
                                        value.shape[2], options);
