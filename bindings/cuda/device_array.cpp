@@ -31,9 +31,10 @@ void drop_unused(PyObject* capsule) {
 
 cudaStream_t stream_of(std::intptr_t number) { return reinterpret_cast<cudaStream_t>(number); }
 
-// Makes `consumer` wait for what `producer` was given so far.
-void order(std::intptr_t producer, std::intptr_t consumer) {
+// Makes `consumer` wait for what `producer` was given so far; both are streams of `device`.
+void order(int device, std::intptr_t producer, std::intptr_t consumer) {
   if (producer == consumer) return;
+  const CurrentDevice current(device, "DeviceArray.__dlpack__");
   cudaEvent_t event;
   cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "DeviceArray.__dlpack__");
   cudaError_t error = cudaEventRecord(event, stream_of(producer));
@@ -47,7 +48,7 @@ void order(std::intptr_t producer, std::intptr_t consumer) {
 py::capsule DeviceArray::dlpack(const py::object& consumer_stream) const {
   // None: the legacy default stream; -1: the consumer asks for no order.
   const auto consumer = consumer_stream.is_none() ? std::intptr_t{1} : consumer_stream.cast<std::intptr_t>();
-  if (consumer != -1) order(stream, consumer == 0 ? 1 : consumer);
+  if (consumer != -1) order(device, stream, consumer == 0 ? 1 : consumer);
   auto exported = std::make_unique<Export>();
   exported->shape = view.shape;
   exported->strides = view.strides;
@@ -72,6 +73,7 @@ py::array DeviceArray::numpy() const {
   if (view.size() == 0) return array;
   void* const target = array.mutable_data();
   without_gil([&] {
+    const CurrentDevice current(device, "DeviceArray.numpy");
     cuda::check(cudaMemcpyAsync(target, view.data, static_cast<std::size_t>(view.size() * dtype_size(view.dtype)),
                                 cudaMemcpyDeviceToHost, stream_of(stream)),
                 "DeviceArray.numpy");

@@ -15,6 +15,26 @@ namespace attnlib::bindings {
 
 namespace py = pybind11;
 
+// Makes a device the thread's current one; at the end of the scope the caller's is that again. Memory and events are of
+// the current device, and so are the default streams, which are numbers that say nothing of theirs.
+class CurrentDevice {
+ public:
+  CurrentDevice(int device, const char* operation) {
+    cuda::check(cudaGetDevice(&before_), operation);
+    changed_ = device != before_;
+    if (changed_) cuda::check(cudaSetDevice(device), operation);
+  }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+  ~CurrentDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
 // Memory of the current device, given back with cudaFree, which waits for what still uses it.
 class DeviceMemory {
  public:

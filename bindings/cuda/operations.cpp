@@ -55,13 +55,12 @@ class Call {
   py::object run(const Shape& shape, Launch&& launch) {
     const cudaStream_t stream = reinterpret_cast<cudaStream_t>(stream_);
     int device = 0;
-    if (host_) {
+    if (host_)
       cuda::check(cudaGetDevice(&device), operation_);
-      upload(stream);
-    } else {
+    else
       device = owners_.front().device;
-      cuda::check(cudaSetDevice(device), operation_);
-    }
+    const CurrentDevice current(device, operation_);
+    if (host_) upload(stream);
     DeviceArray result;
     result.memory = std::make_shared<DeviceMemory>(shape.size() * dtype_size(dtype), operation_);
     result.view = contiguous_view(result.memory->get(), shape, dtype);

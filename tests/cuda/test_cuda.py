@@ -99,3 +99,17 @@ def test_dlpack_on_a_gpu(rng: np.random.Generator) -> None:
     result = torch.from_dlpack(cuda.attention(q, q, q, stream=stream))
     assert result.is_cuda
     assert_within(result.cpu().numpy(), oracle.attention(*[q.cpu().numpy()] * 3).output, 1e-5)
+
+
+@gpu
+def test_the_callers_device_stays_current(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs PyTorch with CUDA and two GPUs")
+    x = torch.from_numpy(normal(rng, (300, 200), FLOAT32)).to("cuda:1")
+    with torch.cuda.device(0):
+        result = cuda.softmax(x)
+        assert result.device == 1
+        assert_within(result.numpy(), torch.softmax(x, -1).cpu().numpy(), 1e-6)
+        assert torch.from_dlpack(result).device == x.device
+        assert torch.cuda.current_device() == 0
