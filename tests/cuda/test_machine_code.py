@@ -1,4 +1,4 @@
-"""What nvcc makes of the CUDA kernels: no warning, no spill, tensor cores (tools/check_cuda)."""
+"""attnlib.cuda built with nvcc: no warning, no spill, tensor cores, and its tests (tools/check_cuda)."""
 
 from __future__ import annotations
 
@@ -18,3 +18,5 @@ def test_machine_code() -> None:
     if result.returncode == SKIPPED:
         pytest.skip("no nvcc here")
     assert result.returncode == 0, result.stdout + result.stderr
+    if "NO MACHINE CODE" in result.stderr:
+        pytest.skip("no cuobjdump here: all else is right, but only PTX was read")

@@ -26,3 +26,8 @@ else()
   set(ATTNLIB_RUNGS baseline)
   set(ATTNLIB_FLAGS_baseline)
 endif()
+
+# tools/check_cuda builds one rung, since none of them runs there.
+if(ATTNLIB_ONLY_RUNG)
+  set(ATTNLIB_RUNGS ${ATTNLIB_ONLY_RUNG})
+endif()
