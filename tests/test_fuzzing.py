@@ -13,14 +13,16 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 pytest.importorskip("gguf", reason="gguf is not installed")
 pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
 from fuzzing.corpus_entries import corpus, repeat_entry
 from fuzzing.hunt import hunt
+from fuzzing.public_calls import unnamed_calls
 from fuzzing.targets import TARGETS, make_target
 from fuzzing.targets.reader import ReaderTarget
 
 # Some milliseconds each; a file of weights somewhat more.
-CASES = {"calls": 250, "layers": 150, "gguf": 40, "config": 60, "ctranslate2": 40}
+CASES = {"calls": 250, "layers": 150, "conversation": 60, "gguf": 40, "config": 60, "ctranslate2": 40}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -37,3 +39,7 @@ def test_what_once_failed(target: str, tmp_path: Path) -> None:
     reader.start(tmp_path)
     for entry in corpus(target):
         repeat_entry(reader, entry)
+
+
+def test_no_public_call_is_forgotten() -> None:
+    assert not unnamed_calls()

@@ -18,7 +18,17 @@ from .finding import Finding
 from .odd_arrays import dirty, float_layout
 from .spoiling import spoil
 
-__all__ = ["Call", "Draw", "compare", "eps_of", "is_float", "promoted", "shown"]
+__all__ = [
+    "MOST_COPIED",
+    "Call",
+    "Draw",
+    "compare",
+    "eps_of",
+    "is_float",
+    "promoted",
+    "same_values",
+    "shown",
+]
 
 Array = NDArray[Any]
 Rng = np.random.Generator
@@ -26,7 +36,7 @@ Rng = np.random.Generator
 Exact = list[tuple[Any, Any]]
 
 # Elements. Arrays of more are one number in memory.
-_MOST_COPIED = 1 << 24
+MOST_COPIED = 1 << 24
 
 _SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65, 100, 129)
 
@@ -152,7 +162,7 @@ def run(call: Call, arguments: dict[str, Any]) -> tuple[Array, ...] | Exception:
         return error
     except MemoryError as error:
         # Only what is given as that large may ask for as much.
-        if not any(isinstance(x, np.ndarray) and x.size > _MOST_COPIED for x in arguments.values()):
+        if not any(isinstance(x, np.ndarray) and x.size > MOST_COPIED for x in arguments.values()):
             raise
         return error
     if any(isinstance(x, np.ma.MaskedArray) for x in arguments.values()):
@@ -171,7 +181,7 @@ def compare(call: Call, rng: Rng) -> None:
         _judge(call, plain, expected)
     odd = {
         name: float_layout(rng, x)
-        if is_float(x) and x.size <= _MOST_COPIED and name not in call.written
+        if is_float(x) and x.size <= MOST_COPIED and name not in call.written
         else x
         for name, x in call.arguments.items()
     }
@@ -184,7 +194,7 @@ def compare(call: Call, rng: Rng) -> None:
     before = {
         name: native(x).tobytes()
         for name, x in odd.items()
-        if is_float(x) and x.size <= _MOST_COPIED and name != "out"
+        if is_float(x) and x.size <= MOST_COPIED and name != "out"
     }
     al.set_num_threads(int(rng.integers(1, 3)))
     found = run(call, odd)
@@ -195,9 +205,9 @@ def compare(call: Call, rng: Rng) -> None:
             raise Finding(f"layout decides: {expected!r} or {found!r}"[:500])
         return
     for number, (one, other) in enumerate(zip(expected, found, strict=True)):
-        if not _same(one, other):
+        if not same_values(one, other):
             raise Finding(f"layout, threads or out change result {number}: {np.asarray(one)} or {other}")
-    if out is not None and not _same(out, found[0]):
+    if out is not None and not same_values(out, found[0]):
         raise Finding("out holds another result than the one that is returned")
     for name, data in before.items():
         if (out is None or not np.may_share_memory(odd[name], out)) and native(odd[name]).tobytes() != data:
@@ -205,10 +215,10 @@ def compare(call: Call, rng: Rng) -> None:
 
 
 def _plain(x: Any) -> Any:
-    return native(x) if is_float(x) and x.size <= _MOST_COPIED else x
+    return native(x) if is_float(x) and x.size <= MOST_COPIED else x
 
 
-def _same(a: Array, b: Array) -> bool:
+def same_values(a: Array, b: Array) -> bool:
     """Equal bits, any NaN being as good as another."""
     a, b = native(np.asarray(a)), native(np.asarray(b))
     if a.shape != b.shape or a.dtype != b.dtype:
@@ -246,7 +256,7 @@ def eps_of(*arrays: Any) -> float:
 
 def _out(call: Call, rng: Rng, odd: dict[str, Any], result: Array) -> Array | None:
     """Make an array to write to: of any layout, or one that shares memory with an input."""
-    floats = {name: x for name, x in odd.items() if is_float(x) and x.size <= _MOST_COPIED}
+    floats = {name: x for name, x in odd.items() if is_float(x) and x.size <= MOST_COPIED}
     sharing = [name for name, x in floats.items() if x.dtype == result.dtype]
     choice = rng.random()
     if sharing and choice < 0.4:

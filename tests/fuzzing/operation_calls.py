@@ -13,8 +13,11 @@ import attnlib as al
 from attnlib import compat, functional, nn
 
 from .attention_calls import ATTENTION
+from .audio_calls import AUDIO
 from .calls import Call, Draw, eps_of
+from .fused_calls import FUSED
 from .product_calls import PRODUCTS
+from .viz_calls import VIZ
 
 __all__ = ["OPERATIONS"]
 
@@ -176,7 +179,7 @@ def sinusoidal_encoding(draw: Draw) -> Call:
         # A table of that size would be right.
         if (
             all(isinstance(n, (int, np.integer)) for n in (length, dim))
-            and max(length, dim, length * dim) > 1 << 22
+            and max(length, dim, int(length) * int(dim)) > 1 << 22
         ):
             raise ValueError("sinusoidal_encoding: too large for this test")
         return al.sinusoidal_encoding(length, dim, **options)
@@ -282,4 +285,7 @@ OPERATIONS = (
     settings,
     *ATTENTION,
     *ATTENTION,
+    *FUSED,
+    *AUDIO,
+    *VIZ,
 )

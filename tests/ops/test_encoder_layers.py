@@ -54,7 +54,7 @@ def one_by_one(x: Array, layers: list[EncoderLayerParts], cu_seqlens: Array, cau
             return al.layer_norm(rows, layer.norm2_weight, layer.norm2_bias, eps=layer.norm2_eps)
 
         mixed = al.linear(norm1(x) if layer.norm_first else x, layer.in_proj, layer.in_bias)
-        heads = mixed.reshape(len(x), 3, layer.heads, WIDTH // layer.heads)
+        heads = mixed.reshape(len(x), 3, layer.heads, x.shape[1] // layer.heads)
         attended = al.attention_varlen(heads[:, 0], heads[:, 1], heads[:, 2], cu_seqlens, causal=causal)
         x = al.linear(attended.reshape(x.shape), layer.out_proj, layer.out_bias, residual=x)
         x = x if layer.norm_first else norm1(x)

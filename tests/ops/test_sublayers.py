@@ -132,7 +132,8 @@ def in_four_calls(x: Array, caches: tuple[Array, Array], lengths: Array, given: 
     eps, heads, groups = options.pop("eps"), options.pop("heads"), options.pop("groups")
     norm = al.rms_norm(x, options.pop("norm_weight"), eps=eps)
     mixed = al.linear(norm, options.pop("in_proj"), options.pop("in_bias", None))
-    mixed = mixed.reshape(*x.shape[:2], heads + 2 * groups, -1).swapaxes(1, 2)
+    size = caches[0].shape[-1]
+    mixed = mixed.reshape(*x.shape[:2], heads + 2 * groups, size).swapaxes(1, 2)
     query, key, value = np.split(mixed, [heads, heads + groups], axis=1)
     if (weight := options.pop("query_norm", None)) is not None:
         query = al.rms_norm(query, weight, eps=eps)
@@ -140,7 +141,7 @@ def in_four_calls(x: Array, caches: tuple[Array, Array], lengths: Array, given: 
         key = al.rms_norm(key, weight, eps=eps)
     out_proj, out_bias = options.pop("out_proj"), options.pop("out_bias", None)
     heads_out = cached_attention(query, key, value, *caches, lengths, **options)
-    return al.linear(heads_out.reshape(*x.shape[:2], -1), out_proj, out_bias, residual=x)
+    return al.linear(heads_out.reshape(*x.shape[:2], heads * size), out_proj, out_bias, residual=x)
 
 
 @pytest.mark.parametrize(("dtype", "weights"), KINDS)

@@ -12,6 +12,7 @@ __all__ = ["TARGETS", "make_target"]
 TARGETS = {
     "calls": ("operations", "Operations"),
     "layers": ("layers", "Layers"),
+    "conversation": ("conversations", "Conversations"),
     "safetensors": ("safetensors_files", "SafetensorsFiles"),
     "gguf": ("gguf_files", "GgufFiles"),
     "config": ("config_files", "ConfigFiles"),
