@@ -148,7 +148,7 @@ def to_dlpack(x: NDArray[Any]) -> DLPackArray:
     Raises
     ------
     TypeError
-        If ``x`` is no array.
+        If ``x`` is no array, or a masked one.
 
     Examples
     --------
@@ -158,4 +158,6 @@ def to_dlpack(x: NDArray[Any]) -> DLPackArray:
     """
     if not isinstance(x, np.ndarray):
         raise TypeError(f"to_dlpack: x must be a numpy.ndarray, got {type(x).__name__}")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("to_dlpack: x is a masked array, whose mask would be lost; pass array.filled(value)")
     return DLPackArray(x)

@@ -128,7 +128,7 @@ py::object bound_linear_in_parts(const py::object& x_object, const std::vector<s
   for (const auto& weight : weights) {
     if (weight == nullptr) throw py::type_error("linear_in_parts: weights must be PackedWeights, got None");
     parts.push_back(weight.get());
-    linear_shape(x.view().shape, {weight->out_features(), weight->in_features()});
+    linear_shape(x.view().shape, {weight->out_features(), weight->in_features()}, operation);
     columns += weight->out_features();
   }
   const DType dtype = promote_with(parts, x.dtype(), operation);

@@ -224,6 +224,8 @@ class TestOut:
     def test_refusals(self) -> None:
         with pytest.raises(TypeError, match=r"to_dlpack: x must be a numpy\.ndarray, got list"):
             al.to_dlpack([1.0])  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="to_dlpack: x is a masked array"):
+            al.to_dlpack(np.ma.masked_array([1.0]))
         with pytest.raises(BufferError):
             al.to_dlpack(np.array(["text"])).__dlpack__()
 

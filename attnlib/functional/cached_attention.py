@@ -89,7 +89,7 @@ def cached_attention(
     if (observer := OBSERVER.get()) is not None:
         # The cache holds the keys as they are attended to; the queries are turned once more.
         query = as_array("cached_attention: query", query)
-        before, count = np.asarray(lengths), query.shape[2]
+        before, count = np.asarray(lengths).astype(np.int64), query.shape[2]  # [] is of floats
         if cos is not None and sin is not None:
             if positions is None and np.ndim(cos) != 3:
                 positions = before[:, None] + np.arange(count)

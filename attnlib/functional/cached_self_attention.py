@@ -111,7 +111,10 @@ def cached_self_attention(
     # Step by step, so that the observer sees the queries.
     mixed = linear(rms_norm(x, norm_weight, eps=eps), in_proj, in_bias)
     batch, count = mixed.shape[:2]
-    mixed = mixed.reshape(batch, count, heads + 2 * groups, -1).swapaxes(1, 2)
+    size = mixed.shape[2] // max(
+        heads + 2 * groups, 1
+    )  # not -1, which nothing says where there are no tokens
+    mixed = mixed.reshape(batch, count, heads + 2 * groups, size).swapaxes(1, 2)
     query, key, value = np.split(mixed, [heads, heads + groups], axis=1)
     if query_norm is not None:
         query = rms_norm(query, query_norm, eps=eps)
@@ -130,4 +133,4 @@ def cached_self_attention(
         window=window,
         scale=scale,
     )
-    return linear(attended.reshape(batch, count, -1), out_proj, out_bias, residual=x)
+    return linear(attended.reshape(batch, count, heads * size), out_proj, out_bias, residual=x)

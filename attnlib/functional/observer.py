@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from attnlib.arrays import as_array
@@ -98,8 +97,8 @@ def report_packed(
 ) -> None:
     """Tell the observer of each sequence of one call of `attention_varlen`, as if it were alone."""
     queries, keys = as_array("attention_varlen: query", query), as_array("attention_varlen: key", key)
-    starts_q = np.asarray(cu_seqlens_q)
-    starts_k = starts_q if cu_seqlens_k is None else np.asarray(cu_seqlens_k)
+    starts_q = as_array("attention_varlen: cu_seqlens_q", cu_seqlens_q)
+    starts_k = starts_q if cu_seqlens_k is None else as_array("attention_varlen: cu_seqlens_k", cu_seqlens_k)
     integers = starts_q.dtype.kind in "iu" and starts_k.dtype.kind in "iu"
     if not queries.ndim == keys.ndim == 3 or not starts_q.ndim == starts_k.ndim == 1 or not integers:
         return  # the call itself will say what is wrong

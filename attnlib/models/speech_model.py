@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
+from attnlib.checks import check_integer, check_number
 from attnlib.models.audio import SAMPLE_RATE, LogMel, check_audio, read_audio, resample
 from attnlib.models.audio.segments import Segment, Transcription, cut
 from attnlib.models.audio.speech_tokens import SpeechTokens, TranscriptRules
 from attnlib.models.families.whisper import WhisperModel
 from attnlib.models.generation.beam_search import beam_search
-from attnlib.models.generation.checks import check_integer, check_number
 from attnlib.models.generation.decoding import Step, decode
 from attnlib.models.generation.sampling import Sampling, log_probability, log_softmax64
 from attnlib.models.progress import progress

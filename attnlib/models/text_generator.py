@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from attnlib import nn
+from attnlib.checks import check_integer, check_number
 from attnlib.models.families.token_model import TokenModel
 from attnlib.models.generation.beam_search import beam_search
-from attnlib.models.generation.checks import check_integer, check_number
 from attnlib.models.generation.decoding import LogitsCallback, Past, Step, chain, decode
 from attnlib.models.generation.options import GenerationOptions
 from attnlib.models.generation.sampling import Sampling

@@ -5,7 +5,7 @@ Letters: L layers, H heads, Sq queries, Sk keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Literal, get_args
@@ -63,7 +63,7 @@ class AttentionMaps:
 
     def __post_init__(self) -> None:
         weights = as_array("AttentionMaps: weights", self.weights)
-        if weights.dtype.kind != "f" and weights.dtype != ml_dtypes.bfloat16:
+        if weights.dtype.kind != "f" and weights.dtype.type is not ml_dtypes.bfloat16:
             raise TypeError(f"AttentionMaps: weights must be floats, got {weights.dtype}")
         if weights.ndim == 3:
             weights = weights[None]
@@ -82,7 +82,7 @@ class AttentionMaps:
         count, _, queries, keys = weights.shape
         left = _tokens("queries", self.queries, queries)
         right = _tokens("keys", self.keys, keys, left if self.kind != "cross" else None)
-        layers = tuple(map(index, self.layers)) or tuple(range(count))
+        layers = _numbers(self.layers) or tuple(range(count))
         if len(layers) != count or len(set(layers)) != count:
             raise ValueError(f"AttentionMaps: layers {layers} do not number {count} layers")
         for name, value in (("weights", weights), ("queries", left), ("keys", right), ("layers", layers)):
@@ -111,11 +111,22 @@ class AttentionMaps:
         return f"AttentionMaps({self.kind}: {count} layers, {heads} heads, {queries} queries, {keys} keys)"
 
 
+def _numbers(layers: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(index, layers))
+    except TypeError:
+        raise TypeError(f"AttentionMaps: layers must be integers, got {layers!r}") from None
+
+
 def _tokens(
     name: str, tokens: Sequence[str], count: int, default: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
     """Check the tokens; if there are none, take the default where it has as many, or their places."""
-    if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
+    if (
+        isinstance(tokens, str)
+        or not isinstance(tokens, Iterable)
+        or not all(isinstance(token, str) for token in tokens)
+    ):
         raise TypeError(f"AttentionMaps: {name} must be a sequence of str, got {tokens!r}")
     if not len(tokens):
         return default if default is not None and len(default) == count else tuple(map(str, range(count)))

@@ -12,13 +12,14 @@ import html
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnlib.checks import check_integer
 from attnlib.viz.attention_maps import AttentionMaps
 from attnlib.viz.token_labels import token_label
 from attnlib.whole_file import whole_or_nothing
@@ -101,6 +102,8 @@ def head_view(
     >>> "<title>Even</title>" in view.html, "http" in view.html.replace("http-equiv", "")
     (True, False)
     """
+    if not isinstance(maps, (AttentionMaps, Iterable)):
+        raise TypeError(f"head_view: maps must be AttentionMaps, got {type(maps).__name__}")
     several = [maps] if isinstance(maps, AttentionMaps) else list(maps)
     for found in several:
         if not isinstance(found, AttentionMaps):
@@ -116,8 +119,11 @@ def head_view(
             f"head_view: weights of {shapes} would make a page of {size >> 20} MB, and {_LARGEST >> 20} are "
             "the most: show fewer layers (layers=, or --layer on the command line), or less text"
         )
+    if not isinstance(title, str):
+        raise TypeError(f"head_view: title must be a str, got {type(title).__name__}")
     first = several[0]
     if layer is not None:
+        layer = check_integer("head_view", "layer", layer, min(first.layers))
         first.layer(layer)  # raises if it is not there
     data = {
         "layer": 0 if layer is None else first.layers.index(layer),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlib.checks import check_integer
 from attnlib.viz.attention_maps import AttentionMaps
 from attnlib.viz.token_labels import token_label
 
@@ -65,7 +66,7 @@ def heat_map(
     ImportError
         If matplotlib is not installed; it comes with ``pip install "attnlib[viz]"``.
     TypeError, ValueError
-        If `maps` are no maps, or a layer or head is not there.
+        If `maps` are no maps, or of no tokens, or if a layer or head is not there.
 
     Examples
     --------
@@ -78,12 +79,13 @@ def heat_map(
     """
     if not isinstance(maps, AttentionMaps):
         raise TypeError(f"heat_map: maps must be AttentionMaps, got {type(maps).__name__}")
+    if not maps.weights.size:
+        raise ValueError(f"heat_map: there is nothing to show in weights of {maps.weights.shape}")
     shown_layers = _chosen("layer", layers, maps.layers)
     shown_heads = _chosen("head", heads, range(maps.heads))
     if columns is None:
         columns = len(shown_heads) if len(shown_layers) > 1 else min(len(shown_heads), _COLUMNS)
-    if columns < 1:
-        raise ValueError(f"heat_map: columns must be at least 1, got {columns}")
+    columns = check_integer("heat_map", "columns", columns, 1)
     panels = [(layer, head) for layer in shown_layers for head in shown_heads]
     rows = math.ceil(len(panels) / columns)
     if labels is None:
@@ -135,8 +137,12 @@ def _chosen(name: str, numbers: int | Collection[int] | None, there: Sequence[in
     if numbers is None:
         wanted = list(there)
     else:
-        wanted = [int(numbers)] if isinstance(numbers, (int, np.integer)) else list(numbers)
+        if not isinstance(numbers, (int, np.integer, Iterable)):
+            raise TypeError(f"heat_map: {name}s must be one integer or several, got {type(numbers).__name__}")
+        wanted = [numbers] if isinstance(numbers, (int, np.integer)) else list(numbers)
     for number in wanted:
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"heat_map: {name}s must be integers, got {type(number).__name__}")
         if number not in there:
             raise ValueError(f"heat_map: there is no {name} {number}, but {list(there)}")
     if not wanted:

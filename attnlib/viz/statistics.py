@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.arrays import as_array
+from attnlib.checks import check_integer
 from attnlib.functional import attention
 
 __all__ = ["AttentionStatistics", "attention_statistics"]
@@ -112,10 +113,7 @@ def attention_statistics(
     """
     caller = "attention_statistics"
     for name, number in (("top_k", top_k), ("block", block)):
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"{caller}: {name} must be an integer, got {type(number).__name__}")
-        if number < 1:
-            raise ValueError(f"{caller}: {name} must be at least 1, got {number}")
+        check_integer(caller, name, number, 1)
     queries, keys = as_array(f"{caller}: query", query), as_array(f"{caller}: key", key)
     if queries.ndim < 2 or keys.ndim < 2:
         raise ValueError(f"{caller}: query {queries.shape} and key {keys.shape} must have two axes or more")
@@ -143,6 +141,8 @@ def attention_statistics(
         offsets = lengths.astype(np.int64) - count
     else:
         offsets = _spread(caller, "query_offset", query_offset, batch)
+        if offsets.dtype.kind not in "iu":
+            raise TypeError(f"{caller}: query_offset must be integers, got {offsets.dtype}")
     per_head: dict[str, Any] = {
         name: _spread(caller, name, array, (heads,))
         for name, array in (("alibi_slopes", alibi_slopes), ("sinks", sinks))

@@ -17,7 +17,6 @@ from attnlib import functional, viz
 from .attention_calls import attention, attention_varlen, cached_attention
 from .calls import MOST_COPIED, Call, Draw, same_values
 from .finding import Finding
-from .spoiling import refuse_masked
 
 __all__ = ["FUSED"]
 
@@ -231,7 +230,6 @@ def dlpack(draw: Draw) -> Call:
         if isinstance(x, np.ndarray) and not x.dtype.isnative:
             # DLPack has no other order of bytes, which is no wrong argument's fault.
             x = x.astype(x.dtype.newbyteorder("="))
-        refuse_masked("to_dlpack", x)
         seen = al.from_dlpack(al.to_dlpack(x))
         if x.size and not np.shares_memory(seen, x):
             raise Finding("DLPack made a copy")

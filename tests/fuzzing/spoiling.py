@@ -11,7 +11,7 @@ from arrays import DTYPES, native
 
 from .odd_arrays import huge
 
-__all__ = ["refuse_masked", "spoil"]
+__all__ = ["spoil"]
 
 Rng = np.random.Generator
 
@@ -140,9 +140,3 @@ def _other_array(rng: Rng, x: np.ndarray) -> Any:
             return huge(rng, x.dtype, x.ndim)
         case _:
             return x.reshape(-1) if rng.random() < 0.5 else x.reshape(-1)[:1].reshape(()) if x.size else x
-
-
-def refuse_masked(name: str, x: Any) -> None:
-    """Refuse a masked array in the place of a function that takes it and loses the mask."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name}: masked arrays are left out of this test")

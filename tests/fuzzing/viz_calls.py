@@ -10,7 +10,6 @@ import unicodedata
 from typing import Any
 
 import numpy as np
-from arrays import BFLOAT16, native
 from viz.test_statistics import check
 
 from attnlib import viz
@@ -40,8 +39,6 @@ def attention_statistics(draw: Draw) -> Call:
         if any(isinstance(x, np.ndarray) and x.size > MOST_COPIED for x in given.values()):
             # So many heads would be gone through one by one.
             raise ValueError("attention_statistics: too large for this test")
-        if not _is_addable(given["query_offset"]):
-            raise TypeError("attention_statistics: query_offset is not refused by name")
         # The bounds are those of the machine's own byte order.
         sound = call.valid and call.clean and given["query"].dtype.isnative
         found = (check if sound else viz.attention_statistics)(**given)
@@ -51,13 +48,6 @@ def attention_statistics(draw: Draw) -> Call:
     names = ("attention_statistics", "attention")
     call = Call(names, function, arguments, switches=("causal",))
     return call
-
-
-def _is_addable(offset: Any) -> bool:
-    """Return whether NumPy adds integers to it."""
-    if isinstance(offset, np.ndarray):
-        return offset.dtype.kind in "biufc"
-    return offset is None or isinstance(offset, (int, float, complex, np.number, list, tuple))
 
 
 def _with_all_axes(arguments: Arguments) -> Any:
@@ -97,8 +87,6 @@ def attention_maps(draw: Draw) -> Call:
     def function(weights: Any, **tokens: Any) -> Any:
         if isinstance(weights, np.ndarray) and weights.size > MOST_COPIED:
             raise ValueError("AttentionMaps: too large for this test")
-        if isinstance(weights, np.ndarray) and weights.dtype == BFLOAT16.newbyteorder():
-            weights = native(weights)  # is refused, though float16 is not
         maps = viz.AttentionMaps(weights, **tokens)
         if (len(maps.layers), maps.heads, len(maps.queries), len(maps.keys)) != maps.weights.shape:
             raise Finding(f"{maps} has tokens {maps.queries}, {maps.keys} and layers {maps.layers}")
@@ -110,7 +98,6 @@ def attention_maps(draw: Draw) -> Call:
         weights = weights[None] if weights.ndim == 3 else weights
         return [(weights, 0.0), *((layer, 0.0) for layer in weights)]
 
-    # Numbers of layers that are no integers, and tokens that are no sequence, Python refuses itself.
     return Call("AttentionMaps", function, _maps(draw), exact, switches=("queries", "keys", "layers"))
 
 
@@ -124,16 +111,12 @@ def head_view(draw: Draw) -> Call:
     title = _text(draw)
 
     def function(maps: Any, layer: Any) -> Any:
-        # `title` is never spoilt: neither it nor this is refused by name.
-        if isinstance(layer, np.ndarray):
-            raise ValueError("head_view: layer is an array")
         view = viz.head_view(maps, layer=layer, title=title)
         view._repr_html_()
         if call.valid:
             _compare_page(view.html, several)
         return np.frombuffer(view.html.encode(), np.uint8)
 
-    # A sequence of them, or none, Python tells itself.
     names = ("head_view", "AttentionMaps")
     call = Call(names, function, arguments, switches=("maps",))
     call.valid = all(maps.weights.size for maps in several)

@@ -61,6 +61,11 @@ def test_silence_and_nothing() -> None:
         ([0.0] * 800, TypeError, "samples must be an array of float32, got list"),
         (np.zeros(800, np.int16), TypeError, "samples must be float32, got int16"),
         (np.zeros((2, 400), np.float32), ValueError, "samples must have one axis, mono, got shape (2, 400)"),
+        (
+            np.ma.masked_array(np.zeros(800, np.float32)),
+            TypeError,
+            "samples is a masked array, whose mask would be lost; pass array.filled(value)",
+        ),
         (np.float32(0.5), TypeError, "samples must be an array of float32, got float32"),
     ],
 )
@@ -71,3 +76,19 @@ def test_samples_that_are_none(samples: Any, error: type[Exception], message: st
     for rate in (8000, 16000):
         with pytest.raises(error, match=f"^resample: {re.escape(message)}$"):
             resample(samples, rate, 16000)
+
+
+@pytest.mark.parametrize("name", ["bands", "rate", "window", "hop", "frames"])
+def test_sizes_that_are_none(name: str) -> None:
+    def call(value: Any) -> None:
+        sizes = {"bands": 8, name: value}
+        frames = sizes.pop("frames", None)
+        LogMel(**sizes)(np.zeros(800, np.float32), frames)
+
+    with pytest.raises(ValueError, match=f"^LogMel: {name} must be at least [01], got -1$"):
+        call(-1)
+    with pytest.raises(TypeError, match=f"^LogMel: {name} must be an integer, got float$"):
+        call(2.0)
+    if name != "frames":
+        with pytest.raises(ValueError, match=f"^LogMel: {name} must be at least 1, got 0$"):
+            call(0)

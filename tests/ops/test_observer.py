@@ -11,7 +11,7 @@ import pytest
 from arrays import normal
 
 import attnlib as al
-from attnlib.functional import AttentionCall, observe_attention
+from attnlib.functional import AttentionCall, cached_self_attention, observe_attention
 
 
 def weights(call: AttentionCall) -> Any:
@@ -100,7 +100,7 @@ def test_blocks(rng: np.random.Generator) -> None:
     attend()
 
 
-@pytest.mark.parametrize("cu_seqlens", [[0, 2, 9], [[0, 3]], [0.0, 3.0], [0, 3, 1], []])
+@pytest.mark.parametrize("cu_seqlens", [[0, 2, 9], [[0, 3]], [0.0, 3.0], [0, 3, 1], [], [[0], [1, 2]]])
 def test_errors_are_those_of_the_call(cu_seqlens: Any, rng: np.random.Generator) -> None:
     tokens = normal(rng, (3, 1, 4), "float32")
     with pytest.raises((TypeError, ValueError)) as alone:
@@ -110,3 +110,17 @@ def test_errors_are_those_of_the_call(cu_seqlens: Any, rng: np.random.Generator)
     assert str(observed.value) == str(alone.value)
     with observe_attention(lambda call: None), pytest.raises(ValueError, match="query"):
         al.attention_varlen(tokens[0], tokens, tokens, [0, 3])
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 0), (0, 1), (0, 0)])
+def test_steps_of_nothing(batch: int, tokens: int) -> None:
+    """Watched as alone: no sequences, or no tokens in them."""
+    caches = np.zeros((2, batch, 1, 4, 2), np.float32)
+    weights: dict[str, Any] = {"norm_weight": np.ones(4, np.float32), "heads": 2, "groups": 1, "eps": 0.1}
+    weights["in_proj"] = al.pack_weight(np.ones((8, 4), np.float32))
+    weights["out_proj"] = al.pack_weight(np.ones((4, 4), np.float32))
+    x = np.ones((batch, tokens, 4), np.float32)
+    lengths: list[int] = [0] * batch
+    alone = cached_self_attention(x, *caches, lengths, **weights)
+    with observe_attention(lambda call: None):
+        assert cached_self_attention(x, *caches, lengths, **weights).shape == alone.shape == x.shape

@@ -238,7 +238,7 @@ def test_parts_refusals() -> None:
     x, part = np.ones((2, 6), np.float32), al.pack_weight(np.ones((8, 6), np.float32))
     with pytest.raises(ValueError, match="linear_in_parts: weights must be at least one, got none"):
         linear_in_parts(x, [])
-    with pytest.raises(ValueError, match="the last axis of x must be in_features = 5"):
+    with pytest.raises(ValueError, match=r"^linear_in_parts: the last axis of x must be in_features = 5"):
         linear_in_parts(x, [part, al.pack_weight(np.ones((8, 5), np.float32))])
     with pytest.raises(TypeError, match="float64 arrays and float64 weights"):
         linear_in_parts(x, [part, al.pack_weight(np.ones((8, 6)))])

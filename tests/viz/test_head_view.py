@@ -128,7 +128,10 @@ def test_in_a_notebook() -> None:
     [
         (np.eye(3), {}, TypeError, "must be AttentionMaps, got"),
         ([np.eye(3)], {}, TypeError, "must be AttentionMaps, got ndarray"),
+        (5, {}, TypeError, "must be AttentionMaps, got int"),
         ([], {}, ValueError, "there are no maps"),
+        (viz.AttentionMaps(np.eye(3)[None]), {"title": 5}, TypeError, "title must be a str, got int"),
+        (viz.AttentionMaps(np.eye(3)[None]), {"layer": np.arange(3)}, TypeError, "layer must be an integer"),
         (viz.AttentionMaps(np.zeros((1, 0, 4))), {}, ValueError, r"\(1, 1, 0, 4\)"),
         (viz.AttentionMaps(np.eye(3)[None]), {"layer": 1}, ValueError, "no layer 1"),
         (

@@ -54,6 +54,8 @@ def test_defaults() -> None:
     assert named.keys == tuple("abcd")
     np.testing.assert_array_equal(named.layer(7), weights[0].astype(np.float32))
     assert viz.AttentionMaps(weights, list("abcd"), kind="cross").keys == ("0", "1", "2", "3")
+    swapped = weights.astype(weights.dtype.newbyteorder())
+    np.testing.assert_array_equal(viz.AttentionMaps(swapped).weights, weights.astype(np.float32))
     arrays = viz.AttentionMaps(np.zeros((1, 2, 3)), np.array(["a", "b"]), keys=np.array(["x", "y", "z"]))
     assert (arrays.queries, arrays.keys) == (("a", "b"), ("x", "y", "z"))
     with pytest.raises(ValueError, match=r"no layer 0, but \[7\]"):
@@ -72,6 +74,9 @@ def test_defaults() -> None:
         ({"weights": np.full((2, 3, 4), -0.1)}, ValueError, "-0.1"),
         ({"queries": ["a"]}, ValueError, "1 queries, but weights of 3"),
         ({"queries": "abc"}, TypeError, "queries must be a sequence of str"),
+        ({"queries": 5}, TypeError, "queries must be a sequence of str, got 5"),
+        ({"layers": [0.5]}, TypeError, r"AttentionMaps: layers must be integers, got \[0.5\]"),
+        ({"layers": 1}, TypeError, "AttentionMaps: layers must be integers, got 1"),
         ({"keys": [1, 2, 3, 4]}, TypeError, "keys must be a sequence of str"),
         ({"kind": "self"}, ValueError, "'self'"),
         ({"layers": [1, 2]}, ValueError, r"layers \(1, 2\) do not number 1 layers"),

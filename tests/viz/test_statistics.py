@@ -168,6 +168,7 @@ def test_bits_do_not_move(rng: np.random.Generator) -> None:
         ({"key_lengths": [1, 14]}, ValueError, "key_lengths"),
         ({"key_lengths": [1.0, 2.0]}, TypeError, "key_lengths"),
         ({"query_offset": [1, 2, 3]}, ValueError, "query_offset"),
+        ({"query_offset": {1.0}}, TypeError, "query_offset must be integers, got object"),
         ({"sinks": [1.0, 2.0]}, ValueError, "sinks"),
         ({"query": np.ma.zeros((2, 4, 9, 8))}, TypeError, "query is a masked array"),
         ({"key": np.ma.zeros((2, 2, 13, 8))}, TypeError, "key is a masked array"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnlib.arrays import as_array
 from attnlib.models.audio.resample import HIGHEST_RATE, LOWEST_RATE, resample
 from attnlib.models.audio.wav_file import NotPlainWav, read_wav
 from attnlib.models.extras import require
@@ -77,7 +78,7 @@ def check_audio(caller: str, audio: ArrayLike) -> NDArray[np.float32]:
     TypeError, ValueError
         If it is nothing of the kind, empty, or holds NaN or infinity.
     """
-    array = np.asarray(audio)
+    array = as_array(f"{caller}: audio", audio)
     dtype = array.dtype.newbyteorder("=")
     if dtype == np.int16:
         array = array.astype(np.float32) / np.float32(32768)

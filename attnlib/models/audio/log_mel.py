@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from attnlib.checks import check_integer
 from attnlib.functional import linear, pack_weight
 from attnlib.models.audio.samples import check_samples
 
@@ -39,6 +40,11 @@ class LogMel:
     hop
         Samples between neighbouring windows. Default 160.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If one of these is no integer of at least 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -48,9 +54,10 @@ class LogMel:
     """
 
     def __init__(self, bands: int, *, rate: int = 16000, window: int = 400, hop: int = 160) -> None:
-        self.bands = bands
-        self.hop = hop
-        self._window = window
+        self.bands = check_integer("LogMel", "bands", bands, 1)
+        self.hop = check_integer("LogMel", "hop", hop, 1)
+        self._window = window = check_integer("LogMel", "window", window, 1)
+        rate = check_integer("LogMel", "rate", rate, 1)
         # Periodic, as spectra want it: the first value of the next period would be 0 again.
         self._shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
         self._filters = pack_weight(mel_filters(bands, window, rate).astype(np.float32))
@@ -73,10 +80,10 @@ class LogMel:
         Raises
         ------
         TypeError, ValueError
-            If `samples` is no such array.
+            If `samples` is no such array, or `frames` no integer of at least 0.
         """
         check_samples("LogMel", samples)
-        length = samples.size if frames is None else frames * self.hop
+        length = samples.size if frames is None else check_integer("LogMel", "frames", frames, 0) * self.hop
         count = length // self.hop
         if not count:
             return np.empty((self.bands, 0), np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from attnlib.checks import check_integer
 from attnlib.functional import matmul
 from attnlib.models.audio.samples import check_samples
 
@@ -55,9 +56,7 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     """
     check_samples("resample", samples)
     for name, value in (("rate", rate), ("new_rate", new_rate)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"resample: {name} must be an integer, got {type(value).__name__}")
-        if not LOWEST_RATE <= value <= HIGHEST_RATE:
+        if not LOWEST_RATE <= check_integer("resample", name, value, 0) <= HIGHEST_RATE:
             raise ValueError(
                 f"resample: {name} must be from {LOWEST_RATE} to {HIGHEST_RATE} samples a second, got {value}"
             )

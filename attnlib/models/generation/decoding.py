@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlib import nn
+from attnlib.checks import check_integer
 from attnlib.models.families.decoder import Decoder
 from attnlib.models.families.token_model import TokenModel
-from attnlib.models.generation.checks import check_integer
 from attnlib.models.generation.sampling import Sampling, log_probability
 
 __all__ = [

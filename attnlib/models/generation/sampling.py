@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlib.models.generation.checks import check_integer, check_number
+from attnlib.checks import check_integer, check_number
 
 __all__ = ["LEAST_PENALTY", "MOST_PENALTY", "Sampling", "log_probability", "log_softmax64"]
 

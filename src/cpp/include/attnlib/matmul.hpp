@@ -94,7 +94,7 @@ void matmul(const TensorView& a, const TensorView& b, const TensorView& out);
 
 // The shape of x @ weight.T, (..., out_features); `weight` is the shape (out_features, in_features).
 // std::invalid_argument if x does not end in in_features.
-Shape linear_shape(const Shape& x, const Shape& weight);
+Shape linear_shape(const Shape& x, const Shape& weight, const std::string& operation = "linear");
 
 struct LinearOptions {
   const TensorView* bias = nullptr;      // (out_features,)

@@ -1,4 +1,4 @@
-"""Checks of numbers among the arguments of `generate` and `transcribe`."""
+"""Checks of numbers among the arguments of functions in Python."""
 
 from __future__ import annotations
 
