@@ -91,8 +91,9 @@ def digest_of(model: Path, dtype: str) -> str:
 class Encoder(WorkerPlugin):
     """The model, loaded once in each worker process: when it starts, and when it starts again after it died.
 
-    The file of the weights is mapped, not read into memory: workers on one machine share its pages, and each
-    holds only its own packed copy (a quarter of the size with int8).
+    The file of the weights is mapped, not read into memory: workers on one machine share its pages while they
+    load. Each holds its own packed copy of the matrices (a quarter of the size with int8); with float32 the
+    table of words stays in the file, and is shared.
     """
 
     name = "encoder"
