@@ -21,6 +21,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings tell types with their shapes
 numpydoc_show_class_members = False
 autosummary_generate = False
+# Its docstrings are in Python; the native module behind it is not built without -DATTNLIB_CUDA=ON.
+autodoc_mock_imports = ["attnlib.cuda._cuda"]
 
 # Pages whose text is a file of the repository that has its place elsewhere.
 ELSEWHERE = {

@@ -1,8 +1,9 @@
-"""The Cython interface, through a consumer module that is compiled here."""
+"""The Cython interface, through consumer modules that are compiled here."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import sysconfig
@@ -20,22 +21,22 @@ from tolerance import assert_within, attention_bounds, matmul_bound, softmax_bou
 import attnlib as al
 
 SOURCE = Path(__file__).with_name("cython_consumer.pyx")
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cython.md"
 
 
-@pytest.fixture(scope="module")
-def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def compiled(source: Path, build: Path) -> ModuleType:
+    """Import the module of a .pyx file, compiled in the folder `build`."""
     headers = Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").exists():
         pytest.skip(f"no Python.h in {headers}: a consumer cannot be compiled here (Debian: python3-dev)")
-    build = tmp_path_factory.mktemp("cython_consumer")
-    generated = build / "cython_consumer.cpp"
-    target = build / f"cython_consumer{sysconfig.get_config_var('EXT_SUFFIX')}"
+    generated = build / f"{source.stem}.cpp"
+    target = build / f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
     package_parent = Path(al.__file__).parent.parent
     compiler = sysconfig.get_config_var("CXX") or "g++"
     for command in (
         [
             *(sys.executable, "-m", "cython", "-3", "--cplus", "-X", "freethreading_compatible=True"),
-            *("-I", package_parent, "-o", generated, SOURCE),
+            *("-I", package_parent, "-o", generated, source),
         ],
         [
             *compiler.split(),
@@ -51,12 +52,17 @@ def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     ):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    spec = importlib.util.spec_from_file_location("cython_consumer", target)
+    spec = importlib.util.spec_from_file_location(source.stem, target)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def consumer(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    return compiled(SOURCE, tmp_path_factory.mktemp("cython_consumer"))
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -126,3 +132,26 @@ def test_bad_values_have_a_status_of_their_own(consumer: ModuleType) -> None:
     with pytest.raises(consumer.BadValue):
         consumer.attention(query, key, key, out, False, 0.0)
     assert (out == 7).all()
+
+
+def test_example_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """The code of docs/reference/cython.md is compiled, and called as the page does."""
+    if not PAGE.is_file():
+        pytest.skip("away from the source tree")
+    blocks = dict(re.findall(r"^```(cython|python)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S))
+    source = tmp_path / "lookup.pyx"
+    source.write_text(blocks["cython"], encoding="utf-8")
+    module = compiled(source, tmp_path)
+    monkeypatch.setitem(sys.modules, "lookup", module)
+    names: dict[str, Any] = {}
+    exec(blocks["python"], names)
+    np.testing.assert_array_equal(names["weights"], al.softmax(names["queries"] @ names["keys"].T))
+
+    queries, keys = (rng.standard_normal((rows, 33)).astype(np.float32) for rows in (7, 19))
+    weights = np.empty((7, 19), np.float32)
+    module.lookup(queries, keys, weights)
+    np.testing.assert_array_equal(weights, al.softmax(al.matmul(queries, keys.T)))
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        module.lookup(queries, keys[:, :32].copy(), weights)
