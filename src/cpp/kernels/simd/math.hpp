@@ -59,8 +59,8 @@ ATTNLIB_INLINE vec<double> exp2_nonpositive(vec<double> x) {
   return scale_by_power(polynomial(fit, x - whole), whole);
 }
 
-// e^(a - b) for a <= b: two roundings, of the difference and of its product with log2 e, add 0.6 |a - b| ULP to the
-// error of 2^x.
+// e^(a - b) for a <= b: two roundings, of the difference and of its product with log2 e, and that of log2 e itself add
+// up to 2 |a - b| ULP to the error of 2^x.
 template <class C>
 ATTNLIB_INLINE vec<C> exp_of_difference(vec<C> a, vec<C> b) {
   return exp2_nonpositive((a - b) * broadcast<C>(static_cast<C>(0x1.71547652b82fep+0)));
