@@ -1,4 +1,4 @@
-"""A C++ program that finds the installed library with `find_package(attnlib)`, compiled and run."""
+"""C++ programs that find the installed library with `find_package(attnlib)`, compiled and run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from native_build import NativeBuilds, build, configure, run, tool
 
 PROGRAM = Path(__file__).parent / "cpp_consumer"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cpp.md"
 PUBLIC_HEADERS = Path(__file__).parent.parent / "src" / "cpp" / "include" / "attnlib"
 
 
@@ -36,3 +37,13 @@ def test_a_program_that_finds_the_package(native_builds: NativeBuilds, tmp_path:
     printed = run(program / "consumer")
     assert "baseline, 2 threads" in printed
     assert "matmul: the last axis of a (3) must match" in printed
+
+    # The example of docs/reference/cpp.md, which shows its output, too.
+    blocks = dict(re.findall(r"^```(cmake|cpp|text)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S))
+    example, built = tmp_path / "example", tmp_path / "example_build"
+    example.mkdir()
+    (example / "CMakeLists.txt").write_text(blocks["cmake"], encoding="utf-8")
+    (example / "main.cpp").write_text(blocks["cpp"], encoding="utf-8")
+    configure(example, built, f"-DCMAKE_PREFIX_PATH={prefix}")
+    build(built)
+    assert run(built / "program") == blocks["text"]
