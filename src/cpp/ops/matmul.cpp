@@ -120,7 +120,8 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
 
 Shape linear_shape(const Shape& x, const Shape& weight, const std::string& operation) {
   if (weight.rank() != 2)
-    throw std::invalid_argument(operation + ": weight must be (out_features, in_features), got shape " + weight.to_string());
+    throw std::invalid_argument(operation + ": weight must be (out_features, in_features), got shape " +
+                                weight.to_string());
   if (x.rank() == 0 || x.from_end(1) != weight[1])
     throw std::invalid_argument(operation + ": the last axis of x must be in_features = " + std::to_string(weight[1]) +
                                 ", got x " + x.to_string() + " with weight " + weight.to_string());
