@@ -160,7 +160,7 @@ def Attention(  # noqa: N802, RUF100 - the operator's own name
             kept = _scores(query, key, scale, softcap)
             if qk_matmul_output_mode == 2:
                 kept = _masked(kept, mask, offset if is_causal else None, lengths)
-            kept = kept.astype(query.dtype)
+            kept = kept.astype(query.dtype.type)
     if flat:
         out = out.swapaxes(1, 2).reshape(out.shape[0], out.shape[2], -1)
     return out, key, value, kept
@@ -170,10 +170,10 @@ def _scores(query: Array, key: Array, scale: float | None, softcap: float) -> Ar
     """Return the scores (B, Hq, Sq, T) before the mask, in the type that attention computes in."""
     batch, heads, queries, size = query.shape
     groups = key.shape[1]
-    computed = np.float64 if query.dtype == np.float64 else np.float32
+    computed = np.float64 if query.dtype.type is np.float64 else np.float32
     grouped = query.astype(computed).reshape(batch, groups, heads // groups if groups else 0, queries, size)
     scores = matmul(grouped, key.astype(computed)[:, :, None].swapaxes(-1, -2))
-    scores = scores.reshape(batch, heads, queries, key.shape[2])
+    scores = scores.reshape(len(scores), heads, queries, key.shape[2])
     scores *= (1.0 / math.sqrt(size) if size else 1.0) if scale is None else scale
     return np.tanh(scores / softcap) * softcap if softcap else scores
 

@@ -133,3 +133,16 @@ def test_scores_of_other_dtypes(rng: np.random.Generator, dtype: str) -> None:
     # Bounded by 2: eight products in float32, then one rounding.
     bound = 2.0 * (float(np.finfo(dtype).eps) + 16 * float(np.finfo(np.float32).eps))
     assert largest_difference(scores, expected) <= bound
+
+
+def test_scores_of_other_bytes_and_one_sequence_for_many(rng: np.random.Generator) -> None:
+    q, k = normal(rng, (1, 2, 5, 33), np.float64), normal(rng, (3, 1, 4, 33), np.float64)
+    scores = Attention(q, k, k, qk_matmul_output_mode=1)[3]
+    assert scores is not None
+    expected = q @ k.swapaxes(2, 3) / math.sqrt(33)
+    assert scores.shape == expected.shape
+    assert largest_difference(scores, expected) <= 64 * EPS_FLOAT64 * math.sqrt(33)
+    swapped = Attention(q.astype(">f8"), k.astype(">f8"), k, qk_matmul_output_mode=1)[3]
+    assert swapped is not None
+    assert swapped.dtype == np.float64
+    assert swapped.tobytes() == scores.tobytes()

@@ -66,7 +66,7 @@ def log_mel(draw: Draw) -> Call:
 def other_log_mel(draw: Draw) -> Call:
     """Windows, hops and rates that no model has."""
     sizes = {
-        "bands": draw.size(33),
+        "bands": 1 + draw.size(33),
         "rate": draw.pick(_RATES[1:]),
         "window": 1 + draw.size(),
         "hop": 1 + draw.size(),

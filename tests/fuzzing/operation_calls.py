@@ -179,7 +179,7 @@ def sinusoidal_encoding(draw: Draw) -> Call:
         # A table of that size would be right.
         if (
             all(isinstance(n, (int, np.integer)) for n in (length, dim))
-            and max(length, dim, int(length) * int(dim)) > 1 << 22
+            and max(length, dim, int(length) * int(dim)) > 1 << 20
         ):
             raise ValueError("sinusoidal_encoding: too large for this test")
         return al.sinusoidal_encoding(length, dim, **options)

@@ -123,7 +123,7 @@ def _other_array(rng: Rng, x: np.ndarray) -> Any:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     return np.zeros(x.shape, dtype) if dtype.kind in "MUS" else native(x).astype(dtype)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return np.zeros(x.shape, np.int16)
         case 7:
             return np.swapaxes(x, 0, -1) if x.ndim else x

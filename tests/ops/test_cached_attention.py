@@ -267,3 +267,12 @@ def test_each_layer_counts_its_own_positions(rng: np.random.Generator) -> None:
         found = cache.attend(0, token, token, token, cos=cos, sin=sin)
         np.testing.assert_array_equal(found, other.attend(0, token, token, token, cos=cos, sin=sin))
     np.testing.assert_array_equal(cache.read(0)[0], other.read(0)[0])
+
+
+def test_a_view_of_nothing_shares_no_memory(rng: np.random.Generator) -> None:
+    """Wherever it points to: a part of an empty array may point behind its memory, into another array."""
+    caches = [rng.standard_normal((1, 2, 8, 4)).astype(np.float32) for _ in range(2)]
+    before = [cache.copy() for cache in caches]
+    nothing = np.ndarray((1, 2, 0, 4), np.float32, buffer=caches[0], offset=32)
+    assert cached_attention(nothing, nothing, nothing, *caches, [3]).shape == (1, 0, 2, 4)
+    assert all(np.array_equal(*pair) for pair in zip(caches, before, strict=True))
