@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace attnlib::bindings;
   module.doc() = "The native core of attnlib. Its functions are documented and typed in attnlib.functional.";
   register_dtypes();
+  register_fork();
   register_runtime(module);
   register_matmul(module);
   register_softmax(module);
