@@ -12,11 +12,11 @@ __all__ = ["check_integer", "check_number"]
 _LARGEST = sys.float_info.max
 
 
-def check_integer(caller: str, name: str, value: object, low: int) -> int:
+def check_integer(caller: str, name: str, value: object, low: int | None = None) -> int:
     """Return an integer of at least `low`, or raise a TypeError or ValueError that names the argument."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{caller}: {name} must be an integer, got {type(value).__name__}")
-    if value < low:
+    if low is not None and value < low:
         raise ValueError(f"{caller}: {name} must be at least {low}, got {value}")
     return int(value)
 

@@ -171,8 +171,9 @@ def _scores(query: Array, key: Array, scale: float | None, softcap: float) -> Ar
     batch, heads, queries, size = query.shape
     groups = key.shape[1]
     computed = np.float64 if query.dtype.type is np.float64 else np.float32
-    grouped = query.astype(computed).reshape(batch, groups, heads // groups if groups else 0, queries, size)
-    scores = matmul(grouped, key.astype(computed)[:, :, None].swapaxes(-1, -2))
+    query, key = (array.astype(computed, copy=False) for array in (query, key))
+    grouped = query.reshape(batch, groups, heads // groups if groups else 0, queries, size)
+    scores = matmul(grouped, key[:, :, None].swapaxes(-1, -2))
     scores = scores.reshape(len(scores), heads, queries, key.shape[2])
     scores *= (1.0 / math.sqrt(size) if size else 1.0) if scale is None else scale
     return np.tanh(scores / softcap) * softcap if softcap else scores

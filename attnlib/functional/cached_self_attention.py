@@ -111,9 +111,8 @@ def cached_self_attention(
     # Step by step, so that the observer sees the queries.
     mixed = linear(rms_norm(x, norm_weight, eps=eps), in_proj, in_bias)
     batch, count = mixed.shape[:2]
-    size = mixed.shape[2] // max(
-        heads + 2 * groups, 1
-    )  # not -1, which nothing says where there are no tokens
+    # Not -1, which nothing tells where there are no tokens.
+    size = mixed.shape[2] // max(heads + 2 * groups, 1)
     mixed = mixed.reshape(batch, count, heads + 2 * groups, size).swapaxes(1, 2)
     query, key, value = np.split(mixed, [heads, heads + groups], axis=1)
     if query_norm is not None:

@@ -173,6 +173,7 @@ class SpeechModel:
         """
         samples = _sound("transcribe", audio, rate)
         self._check(language, task)
+        # mypy does not know that what has no axis is a number, and what has one is not.
         given = [temperature] if np.ndim(temperature) == 0 else list(temperature)  # type: ignore[arg-type]
         several = [check_number("transcribe", "temperature", value, 0) for value in given]
         if not several:

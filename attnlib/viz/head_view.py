@@ -123,7 +123,7 @@ def head_view(
         raise TypeError(f"head_view: title must be a str, got {type(title).__name__}")
     first = several[0]
     if layer is not None:
-        layer = check_integer("head_view", "layer", layer, min(first.layers))
+        layer = check_integer("head_view", "layer", layer)
         first.layer(layer)  # raises if it is not there
     data = {
         "layer": 0 if layer is None else first.layers.index(layer),

@@ -141,9 +141,7 @@ def _chosen(name: str, numbers: int | Collection[int] | None, there: Sequence[in
             raise TypeError(f"heat_map: {name}s must be one integer or several, got {type(numbers).__name__}")
         wanted = [numbers] if isinstance(numbers, (int, np.integer)) else list(numbers)
     for number in wanted:
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-            raise TypeError(f"heat_map: {name}s must be integers, got {type(number).__name__}")
-        if number not in there:
+        if check_integer("heat_map", name, number) not in there:
             raise ValueError(f"heat_map: there is no {name} {number}, but {list(there)}")
     if not wanted:
         raise ValueError(f"heat_map: no {name} is asked for")

@@ -19,12 +19,19 @@ def token_label(token: str) -> str:
     what else has no shape of its own (direction marks, byte-order marks, half of a surrogate pair) its
     number, such as ``⟨U+202E⟩``. A token of nothing becomes ``∅``.
 
+    Raises
+    ------
+    TypeError
+        If `token` is no str.
+
     Examples
     --------
     >>> from attnlib.viz.token_labels import token_label
     >>> [token_label(token) for token in (" street", "##ing", "\n", "\u202e", "")]
     ['·street', '##ing', '↵', '⟨U+202E⟩', '∅']
     """
+    if not isinstance(token, str):
+        raise TypeError(f"token_label: token must be a str, got {type(token).__name__}")
     if not token:
         return "∅"
     if all(character in _JOINERS for character in token):

@@ -195,9 +195,8 @@ def observed(draw: Draw) -> Call:
     unobserved, recorded = call.function, draw.chance(0.5)
 
     def function(**arguments: Any) -> Any:
-        empty = make is cached_self_attention and not np.size(arguments["x"])
-        if empty or (make is not attention and not call.valid):
-            # Watched, these refuse some wrong arguments in NumPy's words, and no token at all.
+        if make is not attention and not call.valid:
+            # Watched, these refuse some wrong arguments in NumPy's words.
             return unobserved(**arguments)
         seen: list[Any] = []
         if recorded:

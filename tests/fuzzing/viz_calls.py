@@ -118,7 +118,7 @@ def head_view(draw: Draw) -> Call:
         return np.frombuffer(view.html.encode(), np.uint8)
 
     names = ("head_view", "AttentionMaps")
-    call = Call(names, function, arguments, switches=("maps",))
+    call = Call(names, function, arguments)
     call.valid = all(maps.weights.size for maps in several)
     return call
 
@@ -165,9 +165,8 @@ def heat_map(draw: Draw) -> Call:
                 figure.canvas.draw()
         return np.array(len(panels))
 
-    # What to draw is spoilt in "maps" alone: numbers that are no integers matplotlib or Python refuses.
-    switches = ("layers", "heads", "labels")
-    call = Call("heat_map", function, arguments, switches=switches)
+    # Python says itself what is wrong with a truth value.
+    call = Call("heat_map", function, arguments, switches=("labels",))
     return call
 
 
@@ -185,8 +184,6 @@ def token_label(draw: Draw) -> Call:
     text = _text(draw) + (chr(code) if draw.chance(0.7) else "")
 
     def function(token: Any) -> Any:
-        if not isinstance(token, str):
-            raise TypeError("token_label: what is no str is not refused by name")
         label = viz.token_label(token)
         # Fonts may have shapes for private characters (Co).
         invisible = ("Cc", "Cf", "Cn", "Cs", "Zl", "Zp", "Zs")

@@ -110,7 +110,7 @@ def test_a_long_text_has_no_labels() -> None:
         ({"heads": [0, 6]}, ValueError, "no head 6"),
         ({"heads": -1}, ValueError, "no head -1"),
         ({"layers": []}, ValueError, "no layer is asked for"),
-        ({"heads": [0.0]}, TypeError, "heads must be integers, got float"),
+        ({"heads": [0.0]}, TypeError, "head must be an integer, got float"),
         ({"layers": 0.5}, TypeError, "layers must be one integer or several, got float"),
         ({"columns": 0}, ValueError, "columns must be at least 1, got 0"),
         ({"columns": "x"}, TypeError, "columns must be an integer, got str"),

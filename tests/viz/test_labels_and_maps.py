@@ -42,6 +42,11 @@ def test_labels(token: str, label: str) -> None:
     assert viz.token_label(token) == label
 
 
+def test_a_label_of_no_text() -> None:
+    with pytest.raises(TypeError, match=r"^token_label: token must be a str, got int$"):
+        viz.token_label(5)  # type: ignore[arg-type]
+
+
 def test_defaults() -> None:
     weights = np.full((2, 3, 4, 4), 0.25, ml_dtypes.bfloat16)
     maps = viz.AttentionMaps(weights)

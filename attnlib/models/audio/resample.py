@@ -56,7 +56,7 @@ def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[
     """
     check_samples("resample", samples)
     for name, value in (("rate", rate), ("new_rate", new_rate)):
-        if not LOWEST_RATE <= check_integer("resample", name, value, 0) <= HIGHEST_RATE:
+        if not LOWEST_RATE <= check_integer("resample", name, value) <= HIGHEST_RATE:
             raise ValueError(
                 f"resample: {name} must be from {LOWEST_RATE} to {HIGHEST_RATE} samples a second, got {value}"
             )
