@@ -163,7 +163,7 @@ struct PairArithmetic {
 };
 #endif
 
-#if defined(ATTNLIB_DOT_BFLOAT16) && !defined(__AMX_TILE__)
+#if defined(ATTNLIB_DOT_BFLOAT16) && !defined(ATTNLIB_MATRIX_UNIT)
 template <>
 struct TileArithmetic<bfloat16> : PairArithmetic {};
 #endif

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "kernels/attention_arithmetic.hpp"
-#if defined(__AMX_TILE__)
+#if defined(ATTNLIB_MATRIX_UNIT)
 #include "kernels/amx/attention_arithmetic.hpp"
 #endif
 
@@ -169,6 +169,6 @@ struct TileProducts {
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA
 
-#if defined(__AMX_TILE__)
+#if defined(ATTNLIB_MATRIX_UNIT)
 #include "kernels/amx/attention_products.hpp"
 #endif

@@ -176,6 +176,6 @@ void exponentiate(const AttentionTask&, C* scores, const KeyRange& range, const 
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA
 
-#if defined(__AMX_TILE__)
+#if defined(ATTNLIB_MATRIX_UNIT)
 #include "kernels/amx/attention_weights.hpp"
 #endif

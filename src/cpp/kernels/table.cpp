@@ -22,7 +22,7 @@ namespace attnlib::ATTNLIB_ISA {
 
 namespace base = ATTNLIB_BASE_ISA;
 
-#if defined(__AMX_TILE__)
+#if defined(ATTNLIB_MATRIX_UNIT)
 extern const MatrixUnitKernels matrix_unit_kernels;
 constexpr const MatrixUnitKernels* matrix_unit = &matrix_unit_kernels;
 #else
