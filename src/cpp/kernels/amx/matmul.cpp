@@ -4,6 +4,8 @@
 // Tile budget: 2 x 3 sums, one tile of rows and one of columns, which take turns so that a step of 16 units loads seven
 // tiles for its six products (56 cycles of the load ports for 96 of the unit).
 //
+// Caches. A panel that the level-1 cache can hold stays there while the block's rows pass by: these are loaded past it.
+//
 // Epilogue. The unit works beside the vectors, if there is something for both among the few hundred instructions that
 // the CPU looks at: the sums of a group wait until the next one is multiplied, and between its steps they become
 // results.
@@ -24,6 +26,8 @@ namespace {
 
 constexpr int group_rows = matrix_group_rows;
 static_assert(group_rows == 2 * tile_units);
+constexpr std::int64_t rows_at_once = 4;  // of the epilogue: fewer do not repay what it begins with
+constexpr std::int64_t small_panel = 40 << 10;  // bytes that the level-1 cache holds beside sums and results
 constexpr std::int64_t panel_row_bytes = panel_width<float> * std::int64_t{4};
 static_assert(panel_width<float> == 3 * tile_units);
 
@@ -43,12 +47,18 @@ ATTNLIB_INLINE void begin_sums(RowGroup<Tiles>) {
 
 // sums += left * panel, step after step: tiles 0 to 2 for the first rows, 3 to 5 for the second ones. beside(step) is
 // for what the vectors can do while the unit multiplies.
-template <class Product, int Tiles, class Beside>
+template <class Product, bool RowsPassing, int Tiles, class Beside>
 ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, std::int64_t left_bytes, Bytes panel,
                               std::int64_t steps, Beside beside) {
+  const auto load_rows = [=](Bytes rows) __attribute__((always_inline)) {
+    if constexpr (RowsPassing)
+      load_passing_tile<6>(rows, left_bytes);
+    else
+      load_tile<6>(rows, left_bytes);
+  };
   for (std::int64_t step = 0; step < steps; ++step) {
     beside(step);
-    load_tile<6>(left, left_bytes);
+    load_rows(left);
     load_tile<7>(panel, panel_row_bytes);
     Product::template multiply_add<0, 6, 7>();
     load_tile<7>(panel + tile_bytes, panel_row_bytes);
@@ -56,7 +66,7 @@ ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, std::int64_t le
     load_tile<7>(panel + 2 * tile_bytes, panel_row_bytes);
     Product::template multiply_add<2, 6, 7>();
     if constexpr (Tiles == 2) {
-      load_tile<6>(left + group.second * left_bytes, left_bytes);
+      load_rows(left + group.second * left_bytes);
       Product::template multiply_add<5, 6, 7>();
       load_tile<7>(panel + tile_bytes, panel_row_bytes);
       Product::template multiply_add<4, 6, 7>();
@@ -110,7 +120,7 @@ __attribute__((noinline)) void finish_up_to(const MatmulBlock& block, Finished<S
   group.done += count;
 }
 
-template <class T, class Product, class ValuesOf>
+template <class T, class Product, bool RowsPassing, class ValuesOf>
 void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   using SumElement = typename Product::SumElement;
   const std::int64_t left_bytes = block.left_stride * 4;
@@ -148,12 +158,14 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
       const auto multiply = [&]<int Tiles>(RowGroup<Tiles> group) __attribute__((always_inline)) {
         shape_for(group.tile_rows);
         begin_sums(group);
-        add_steps<Product>(group, left + row * left_bytes, left_bytes, panel, steps,
-                           [&](std::int64_t step) __attribute__((always_inline)) {
-                             finish_up_to<T>(block, previous, previous.rows * (step + 1) / steps, values_of);
-                           });
+        add_steps<Product, RowsPassing>(
+            group, left + row * left_bytes, left_bytes, panel, steps,
+            [&](std::int64_t step) __attribute__((always_inline)) {
+              const std::int64_t due = previous.rows * (step + 1) / steps;
+              finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
+            });
         if (last_units > 0)
-          add_steps<Product>(group, last_of_left + row * tile_bytes, tile_bytes, last_of_panel, 1, [](std::int64_t) {});
+          add_steps<Product, false>(group, last_of_left + row * tile_bytes, tile_bytes, last_of_panel, 1, [](std::int64_t) {});
         end_sums(group, reinterpret_cast<char*>(current.sums));
       };
       if (rows > tile_units)
@@ -167,10 +179,18 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   finish_up_to<T>(block, previous, previous.rows, values_of);
 }
 
+template <class T, class Product, class ValuesOf>
+void multiply_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
+  if (block.panel_stride * 4 <= small_panel)
+    multiply_block_in_tiles<T, Product, true>(block, values_of);
+  else
+    multiply_block_in_tiles<T, Product, false>(block, values_of);
+}
+
 }  // namespace
 
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
-  multiply_block_in_tiles<bfloat16, Bfloat16Tiles>(
+  multiply_in_tiles<bfloat16, Bfloat16Tiles>(
       *block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
         return [](const float* sums, int) __attribute__((always_inline)) { return load(sums); };
       });
@@ -178,7 +198,7 @@ void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
 
 template <class T>
 void multiply_int8_tiles(const MatmulBlock* block) noexcept {
-  multiply_block_in_tiles<T, Int8Tiles>(*block, Int8Values{*block});
+  multiply_in_tiles<T, Int8Tiles>(*block, Int8Values{*block});
 }
 template void multiply_int8_tiles<float>(const MatmulBlock*) noexcept;
 template void multiply_int8_tiles<float16>(const MatmulBlock*) noexcept;

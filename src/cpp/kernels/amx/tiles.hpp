@@ -20,6 +20,11 @@ template <int Tile>
 inline __attribute__((always_inline)) void load_tile(const void* rows, std::int64_t bytes_between) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(bytes_between), "i"(Tile) : "memory");
 }
+// What is not needed again before the level-1 cache is full of other things: it is not to drive these out.
+template <int Tile>
+inline __attribute__((always_inline)) void load_passing_tile(const void* rows, std::int64_t bytes_between) {
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(bytes_between), "i"(Tile) : "memory");
+}
 template <int Tile>
 inline __attribute__((always_inline)) void store_tile(void* rows, std::int64_t bytes_between) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(rows), "r"(bytes_between), "i"(Tile) : "memory");

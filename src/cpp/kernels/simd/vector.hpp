@@ -182,16 +182,24 @@ ATTNLIB_INLINE void store(float16* target, vec<float> value) {
   __builtin_memcpy(target, &bits, sizeof bits);
 }
 
-// Two registers at once, where that is one instruction: of results of arithmetic, which are never subnormal
-// (runtime/float_environment.hpp).
-template <class T>
-inline constexpr bool stores_pairs = false;
+// Registers of results of arithmetic, which are never subnormal (runtime/float_environment.hpp).
+template <int Count, class T, class Vector>
+ATTNLIB_INLINE void store_results(T* target, const Vector (&results)[Count]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < Count; ++i) store(target + i * (vector_bytes / sizeof(compute_type<T>)), results[i]);
+}
 #if defined(ATTNLIB_DOT_BFLOAT16)
-template <>
-inline constexpr bool stores_pairs<bfloat16> = true;
-ATTNLIB_INLINE void store_results(bfloat16* target, vec<float> first, vec<float> second) {
-  const __m512bh both = _mm512_cvtne2ps_pbh(second, first);
-  __builtin_memcpy(target, &both, sizeof both);
+template <int Count>
+ATTNLIB_INLINE void store_results(bfloat16* target, const vec<float> (&results)[Count]) {
+#pragma GCC unroll 2
+  for (int i = 0; i + 1 < Count; i += 2) {
+    const __m512bh both = _mm512_cvtne2ps_pbh(results[i + 1], results[i]);
+    __builtin_memcpy(target + i * lanes<float>, &both, sizeof both);
+  }
+  if constexpr (Count % 2 == 1) {
+    const __m256bh last = _mm512_cvtneps_pbh(results[Count - 1]);
+    __builtin_memcpy(target + (Count - 1) * lanes<float>, &last, sizeof last);
+  }
 }
 #endif
 
