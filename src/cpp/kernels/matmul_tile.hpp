@@ -87,57 +87,51 @@ struct TileTable {
 template <class Arithmetic>
 constexpr TileTable<Arithmetic> tile_table;
 
-// Accumulators of some rows and columns -> out = act(value + bias) + residual, in the compute type until the store.
-// `values_of(row, column)` gives a function that turns a register of accumulators, n columns further, into values.
+// Accumulators of some rows and all columns of a panel -> out = act(value + bias) + residual, in the compute type until
+// the store. `values_of(row, column)` gives a function that turns a register of accumulators, n columns further, into
+// values.
 template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
-ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
-                                     std::int64_t column, int rows, int columns, ValuesOf values_of) {
-  const C* bias = block.bias == nullptr ? nullptr : static_cast<const C*>(block.bias) + column;
-  for (int r = 0; r < rows; ++r) {
-    const auto values = values_of(row + r, column);
-    T* out = static_cast<T*>(block.out) + (row + r) * block.out_stride + column;
-    const T* residual = block.residual == nullptr
-                            ? nullptr
-                            : static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
-    int n = 0;
-    for (; n + lanes<C> <= columns; n += lanes<C>) {
-      vec<C> value = values(tile + r * panel_width<C> + n, n);
-      if (bias != nullptr) value = value + load(bias + n);
-      value = activate<C>(kind, value);
-      store(out + n, residual == nullptr ? value : value + load(residual + n));
-    }
-    const int count = columns - n;
-    if (count == 0) continue;
-    vec<C> value = values(tile + r * panel_width<C> + n, n);
-    if (bias != nullptr) value = value + load_partial(bias + n, count);
-    value = activate<C>(kind, value);
-    if (residual != nullptr) value = value + load_partial(residual + n, count);
-    store_partial(out + n, value, count);
-  }
-}
-
-// The same for all columns of a panel: nothing is counted or asked in the loop over rows.
-template <class T, Activation kind, bool Residual, class SumElement, class ValuesOf, class C = compute_type<T>>
 ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                       std::int64_t column, int rows, ValuesOf values_of) {
   vec<C> bias[product_vectors];
   for (int v = 0; v < product_vectors; ++v)  // -0 + x is x, whatever its sign
-    bias[v] = block.bias == nullptr ? broadcast<C>(C(-0.0)) : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
+    bias[v] = block.bias == nullptr ? broadcast<C>(C(-0.0))
+                                    : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
   T* out = static_cast<T*>(block.out) + row * block.out_stride + column;
-  const T* residual = static_cast<const T*>(block.residual);
-  if constexpr (Residual) residual += row * block.residual_stride + column;
   for (int r = 0; r < rows; ++r) {
     const auto values = values_of(row + r, column);
     vec<C> results[product_vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < product_vectors; ++v) {
+    for (int v = 0; v < product_vectors; ++v)
       results[v] = activate<C>(kind, values(tile + v * lanes<C>, v * lanes<C>) + bias[v]);
-      if constexpr (Residual) results[v] = results[v] + load(residual + v * lanes<C>);
+    if (block.residual != nullptr) {
+      const T* residual = static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
+#pragma GCC unroll 4
+      for (int v = 0; v < product_vectors; ++v) results[v] = results[v] + load(residual + v * lanes<C>);
     }
     store_results(out, results);
     tile += panel_width<C>;
     out += block.out_stride;
-    if constexpr (Residual) residual += block.residual_stride;
+  }
+}
+
+// The same for fewer columns.
+template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
+ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
+                                     std::int64_t column, int rows, int columns, ValuesOf values_of) {
+  for (int r = 0; r < rows; ++r) {
+    const auto values = values_of(row + r, column);
+    for (int n = 0; n < columns; n += lanes<C>) {
+      const int count = columns - n < lanes<C> ? columns - n : lanes<C>;
+      vec<C> value = values(tile + r * panel_width<C> + n, n);
+      if (block.bias != nullptr) value = value + load_partial(static_cast<const C*>(block.bias) + column + n, count);
+      value = activate<C>(kind, value);
+      if (block.residual != nullptr) {
+        const T* residual = static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
+        value = value + load_partial(residual + n, count);
+      }
+      store_partial(static_cast<T*>(block.out) + (row + r) * block.out_stride + column + n, value, count);
+    }
   }
 }
 
@@ -145,12 +139,10 @@ template <class T, class SumElement, class ValuesOf>
 ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row, std::int64_t column,
                                 int rows, int columns, ValuesOf values_of) {
   const auto finish = [&]<Activation kind>() __attribute__((always_inline)) {
-    if (columns < panel_width<compute_type<T>>)
-      finish_part_rows<T, kind>(block, tile, row, column, rows, columns, values_of);
-    else if (block.residual == nullptr)
-      finish_whole_rows<T, kind, false>(block, tile, row, column, rows, values_of);
+    if (columns == panel_width<compute_type<T>>)
+      finish_whole_rows<T, kind>(block, tile, row, column, rows, values_of);
     else
-      finish_whole_rows<T, kind, true>(block, tile, row, column, rows, values_of);
+      finish_part_rows<T, kind>(block, tile, row, column, rows, columns, values_of);
   };
   switch (block.activation) {
     case Activation::none:
