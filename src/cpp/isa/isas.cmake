@@ -14,8 +14,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(ATTNLIB_EXTENDS_avx512_amx avx512_vnni_bf16)
   # Compilers do not agree on the names by which they tell that there are tiles.
   set(ATTNLIB_FLAGS_avx512_amx ${ATTNLIB_FLAGS_avx512_vnni_bf16} -mamx-tile -mamx-int8 -mamx-bf16 -DATTNLIB_MATRIX_UNIT)
-  set(ATTNLIB_KERNELS_avx512_amx kernels/amx/attention.cpp kernels/amx/ceiling.cpp kernels/amx/matmul.cpp
-                                 kernels/amx/matrix_unit.cpp kernels/table.cpp)
+  set(ATTNLIB_KERNELS_avx512_amx kernels/amx/attention.cpp kernels/amx/attention_decode.cpp kernels/amx/ceiling.cpp
+                                 kernels/amx/matmul.cpp kernels/amx/matrix_unit.cpp kernels/table.cpp)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
   set(ATTNLIB_RUNGS baseline neon_dotprod)
   # Scheduled before registers are allotted, GCC's loops load so far ahead that accumulators are spilled.

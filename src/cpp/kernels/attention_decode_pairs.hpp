@@ -15,16 +15,20 @@ struct DecodeProducts<bfloat16> {
   static constexpr int vectors = 2;              // of two accumulators each
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
   static constexpr bool rounds_weights = true;
+  static constexpr int keys_ahead = 4 * block_keys<C>;
 
   static constexpr std::int64_t padded(std::int64_t size) { return (size + columns - 1) / columns * columns; }
-  static constexpr std::int64_t query_elements(std::int64_t head_size) { return padded(head_size) / 2; }
+  static constexpr std::int64_t query_elements(std::int64_t rows, std::int64_t head_size) {
+    return rows * padded(head_size) / 2;
+  }
   static constexpr std::int64_t out_elements(std::int64_t value_size) { return padded(value_size); }
 
   ATTNLIB_INLINE u32v load_columns(const bfloat16* source, std::int64_t left) {
     return left < columns ? load_pairs_partial(source, static_cast<int>(left)) : load_pairs(source);
   }
 
-  static void stage_query(const bfloat16* query, std::int64_t head_size, C, C* staged) {
+  static void stage_query(const bfloat16* query, std::int64_t head_size, C, int row, int, C* all) {
+    C* const staged = all + query_elements(row, head_size);
     for (std::int64_t d = 0; d < head_size; d += columns)
       store(staged + d / 2, bit_cast<vec<C>>(load_columns(query + d, head_size - d)));
   }
@@ -37,7 +41,7 @@ struct DecodeProducts<bfloat16> {
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
       for (int k = 0; k < Keys; ++k) result.sum[r][k] = zero<C>();
-    const std::int64_t row_stride = query_elements(head_size);
+    const std::int64_t row_stride = query_elements(1, head_size);
     const bfloat16* key[Keys];
 #pragma GCC unroll 4
     for (int k = 0; k < Keys; ++k) key[k] = keys[k];
@@ -67,6 +71,9 @@ struct DecodeProducts<bfloat16> {
     }
     return result;
   }
+
+  // What has been summed up, from a column on.
+  ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) { return load(sums + column); }
 
   static void store_weights(vec<C> weights, Weight* target) {
     const u16v bits = narrow_weights(weights);

@@ -29,10 +29,10 @@ struct RowsAhead {
   std::int64_t byte = 0;
 
   // To be called once for so many bytes that are read.
-  template <int Bytes>
+  template <int Bytes, int Locality = 2>
   ATTNLIB_INLINE void fetch(RowsAhead* self) {
     if (self == nullptr) return;
-    __builtin_prefetch(self->row + self->byte, 0, 2);
+    __builtin_prefetch(self->row + self->byte, 0, Locality);
     self->byte += Bytes;
     if (self->byte < self->width) return;
     self->byte = 0;
@@ -57,11 +57,15 @@ struct DecodeProducts {
   static constexpr int columns = lanes<C>;      // of value that belong to one accumulator
   static constexpr bool scales_queries = true;  // else the scores are still to be scaled
   static constexpr bool rounds_weights = false;
+  static constexpr int keys_ahead = 4 * block_keys<C>;  // how far rows are fetched ahead
 
-  static constexpr std::int64_t query_elements(std::int64_t head_size) { return whole_vectors<C>(head_size); }
+  static constexpr std::int64_t query_elements(std::int64_t rows, std::int64_t head_size) {
+    return rows * whole_vectors<C>(head_size);
+  }
   static constexpr std::int64_t out_elements(std::int64_t value_size) { return whole_vectors<C>(value_size); }
 
-  static void stage_query(const T* query, std::int64_t head_size, C scale, C* staged) {
+  static void stage_query(const T* query, std::int64_t head_size, C scale, int row, int, C* all) {
+    C* const staged = all + query_elements(row, head_size);
     for (std::int64_t d = 0; d < head_size; d += lanes<C>) {
       const std::int64_t left = head_size - d;
       store(staged + d, (left < lanes<C> ? load_partial(query + d, static_cast<int>(left)) : load(query + d)) *
@@ -77,7 +81,7 @@ struct DecodeProducts {
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
       for (int k = 0; k < Keys; ++k) result.sum[r][k] = zero<C>();
-    const std::int64_t padded = query_elements(head_size);
+    const std::int64_t padded = query_elements(1, head_size);
     const T* key[Keys];
 #pragma GCC unroll 4
     for (int k = 0; k < Keys; ++k) key[k] = keys[k];
@@ -106,6 +110,9 @@ struct DecodeProducts {
     }
     return result;
   }
+
+  // What has been summed up, from a column on.
+  ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) { return load(sums + column); }
 
   static void store_weights(vec<C> weights, Weight* target) { store(target, weights); }
 
@@ -189,7 +196,7 @@ ATTNLIB_INLINE void for_each_row_block(int rows, Visit visit) {
 template <class T, class C = compute_type<T>>
 ATTNLIB_INLINE void score_rows(const T* const* keys, RowsAhead* ahead, int rows, const C* query, std::int64_t head_size,
                                C* scores) {
-  const std::int64_t padded = DecodeProducts<T>::query_elements(head_size);
+  const std::int64_t padded = DecodeProducts<T>::query_elements(1, head_size);
   for_each_row_block<C>(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
     score_block<T, Rows>(keys, row == 0 ? ahead : nullptr, query + row * padded, head_size,
                          scores + row * decode_chunk);

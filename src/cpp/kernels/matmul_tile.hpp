@@ -95,8 +95,8 @@ ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement
                                       std::int64_t column, int rows, ValuesOf values_of) {
   vec<C> bias[product_vectors];
   for (int v = 0; v < product_vectors; ++v)  // -0 + x is x, whatever its sign
-    bias[v] = block.bias == nullptr ? broadcast<C>(C(-0.0))
-                                    : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
+    bias[v] =
+        block.bias == nullptr ? broadcast<C>(C(-0.0)) : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
   T* out = static_cast<T*>(block.out) + row * block.out_stride + column;
   for (int r = 0; r < rows; ++r) {
     const auto values = values_of(row + r, column);

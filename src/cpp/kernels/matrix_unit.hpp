@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/attention.hpp"
+#include "kernels/attention_decode.hpp"
 #include "kernels/matmul.hpp"
 
 namespace attnlib {
@@ -17,6 +17,9 @@ struct MatrixUnitKernels {
   MultiplyFunction multiply_int8[dtype_count];  // by the type of out; null for float64
   void (*attend_bfloat16)(const AttentionTask* task) noexcept;
   std::int64_t (*attention_scratch_bytes)(std::int64_t head_size, std::int64_t value_size) noexcept;
+  // Decoding of bfloat16, where head and value sizes are whole multiples of this.
+  std::int64_t decode_step;
+  const AttentionDecodeKernels* attention_decode;
   double (*ceiling_bfloat16)(std::int64_t steps) noexcept;
   double (*ceiling_int8)(std::int64_t steps) noexcept;
 };

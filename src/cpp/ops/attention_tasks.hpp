@@ -162,9 +162,9 @@ class AttentionRun {
     constexpr const char* kernel_names[] = {"float32", "float64", "float16 widened", "bfloat16 widened"};
     const bool dot = call_.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
     DispatchRecord& record = dispatch_record();
-    record.kernel = unit_ != nullptr && all_tiles > 0 ? "bfloat16 matrix unit"
-                    : dot                             ? "bfloat16 dot product"
-                                                      : kernel_names[dtype_];
+    record.kernel = unit_decodes_ || (unit_ != nullptr && all_tiles > 0) ? "bfloat16 matrix unit"
+                    : dot                                                ? "bfloat16 dot product"
+                                                                         : kernel_names[dtype_];
     record.plan = decoded == 0     ? "tiles of queries"
                   : all_tiles == 0 ? "decoding: few queries, keys in chunks"
                                    : "decoding where queries are few, tiles of queries elsewhere";
@@ -235,10 +235,12 @@ class AttentionRun {
   }
 
   const AttentionKernels& table_ = *kernels().attention;
-  const AttentionDecodeKernels& decode_ = *kernels().attention_decode;
   const AttentionCall& call_;
   const int dtype_ = static_cast<int>(call_.dtype);
   const MatrixUnitKernels* const unit_ = call_.dtype == DType::bfloat16 ? kernels().matrix_unit : nullptr;
+  const bool unit_decodes_ =
+      unit_ != nullptr && call_.head_size % unit_->decode_step == 0 && call_.value_size % unit_->decode_step == 0;
+  const AttentionDecodeKernels& decode_ = unit_decodes_ ? *unit_->attention_decode : *kernels().attention_decode;
   void (*const attend_)(const AttentionTask*) noexcept = unit_ != nullptr ? unit_->attend_bfloat16
                                                                           : table_.attend[dtype_];
   std::int64_t (*const scratch_bytes_)(std::int64_t, std::int64_t) noexcept = unit_ != nullptr

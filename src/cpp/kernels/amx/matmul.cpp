@@ -26,7 +26,7 @@ namespace {
 
 constexpr int group_rows = matrix_group_rows;
 static_assert(group_rows == 2 * tile_units);
-constexpr std::int64_t rows_at_once = 4;  // of the epilogue: fewer do not repay what it begins with
+constexpr std::int64_t rows_at_once = 4;        // of the epilogue: fewer do not repay what it begins with
 constexpr std::int64_t small_panel = 40 << 10;  // bytes that the level-1 cache holds beside sums and results
 constexpr std::int64_t panel_row_bytes = panel_width<float> * std::int64_t{4};
 static_assert(panel_width<float> == 3 * tile_units);
@@ -158,14 +158,14 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
       const auto multiply = [&]<int Tiles>(RowGroup<Tiles> group) __attribute__((always_inline)) {
         shape_for(group.tile_rows);
         begin_sums(group);
-        add_steps<Product, RowsPassing>(
-            group, left + row * left_bytes, left_bytes, panel, steps,
-            [&](std::int64_t step) __attribute__((always_inline)) {
-              const std::int64_t due = previous.rows * (step + 1) / steps;
-              finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
-            });
+        add_steps<Product, RowsPassing>(group, left + row * left_bytes, left_bytes, panel, steps,
+                                        [&](std::int64_t step) __attribute__((always_inline)) {
+                                          const std::int64_t due = previous.rows * (step + 1) / steps;
+                                          finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
+                                        });
         if (last_units > 0)
-          add_steps<Product, false>(group, last_of_left + row * tile_bytes, tile_bytes, last_of_panel, 1, [](std::int64_t) {});
+          add_steps<Product, false>(group, last_of_left + row * tile_bytes, tile_bytes, last_of_panel, 1,
+                                    [](std::int64_t) {});
         end_sums(group, reinterpret_cast<char*>(current.sums));
       };
       if (rows > tile_units)
@@ -190,10 +190,9 @@ void multiply_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
 }  // namespace
 
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
-  multiply_in_tiles<bfloat16, Bfloat16Tiles>(
-      *block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
-        return [](const float* sums, int) __attribute__((always_inline)) { return load(sums); };
-      });
+  multiply_in_tiles<bfloat16, Bfloat16Tiles>(*block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
+    return [](const float* sums, int) __attribute__((always_inline)) { return load(sums); };
+  });
 }
 
 template <class T>

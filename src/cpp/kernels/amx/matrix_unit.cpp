@@ -11,6 +11,8 @@ extern constinit const MatrixUnitKernels matrix_unit_kernels = {
     .multiply_int8 = {multiply_int8_tiles<float>, nullptr, multiply_int8_tiles<float16>, multiply_int8_tiles<bfloat16>},
     .attend_bfloat16 = attend_bfloat16,
     .attention_scratch_bytes = attention_scratch_bytes,
+    .decode_step = matrix_decode_step,
+    .attention_decode = &matrix_unit_decode_kernels,
     .ceiling_bfloat16 = ceiling_bfloat16,
     .ceiling_int8 = ceiling_int8,
 };

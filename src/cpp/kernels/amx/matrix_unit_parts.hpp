@@ -16,6 +16,10 @@ void multiply_int8_tiles(const MatmulBlock* block) noexcept;
 void attend_bfloat16(const AttentionTask* task) noexcept;
 std::int64_t attention_scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept;
 
+// kernels/amx/attention_decode.cpp
+constexpr int matrix_decode_step = 32;
+extern const AttentionDecodeKernels matrix_unit_decode_kernels;
+
 // kernels/amx/ceiling.cpp
 double ceiling_bfloat16(std::int64_t steps) noexcept;
 double ceiling_int8(std::int64_t steps) noexcept;
