@@ -174,7 +174,7 @@ struct TileWalk {
 class DecodeShapes : TileShapes {
  public:
   explicit DecodeShapes(const AttentionTask& task) {
-    for (const int tile : {4, 5, 6}) set_rows(tile, static_cast<int>(task.rows));
+    for (int tile = 4; tile <= 6; ++tile) set_rows(tile, static_cast<int>(task.rows));
     apply();
   }
 };
