@@ -188,12 +188,17 @@ void attend_few_in_chunk(const AttentionTask* task, std::int64_t chunk, void* pa
   attend_chunk<TileWalk>(task, chunk, partials);
 }
 
+void join_few(const AttentionTask* task, const void* partials) noexcept {
+  const DecodeShapes shapes(*task);  // weights are made of scores once more
+  join_chunks<TileWalk>(task, partials);
+}
+
 }  // namespace
 
 constinit const AttentionDecodeKernels matrix_unit_decode_kernels = {
     .attend = {nullptr, nullptr, nullptr, attend_few},
     .attend_chunk = {nullptr, nullptr, nullptr, attend_few_in_chunk},
-    .join_chunks = {nullptr, nullptr, nullptr, join_chunks<TileWalk>},
+    .join_chunks = {nullptr, nullptr, nullptr, join_few},
     .partial_bytes = {nullptr, nullptr, nullptr, bytes_of_partial<TileWalk>},
     .scratch_bytes = {nullptr, nullptr, nullptr, scratch_bytes<TileWalk>},
 };
