@@ -13,29 +13,36 @@ import attnlib as al
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
+# A matrix unit decodes whole steps of 32 features, and leaves other sizes to the vectors.
+by_features = pytest.mark.parametrize("features", [20, 64])
+
 # Keys on both sides of the line between the plans, of a block and of a chunk.
 KEYS = (63, 64, 65, 255, 256, 257, 530)
 
 
 @by_dtype
+@by_features
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("queries", [1, 2, 5, 8, 9])
-def test_lengths(queries: int, keys: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+def test_lengths(
+    queries: int, keys: int, features: int, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
     """With 2 heads a group 5 queries are 10 rows (4, 4 and 2), 8 are the most, and 9 are tiles."""
-    check(*make_qkv(rng, queries=queries, keys=keys, features=20, dtype=dtype), causal=True)
+    check(*make_qkv(rng, queries=queries, keys=keys, features=features, dtype=dtype), causal=True)
 
 
 @by_dtype
 @pytest.mark.parametrize("heads", [1, 2, 3, 7, 11, 16])
 def test_rows(heads: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Every way of cutting rows into blocks, with one key/value head."""
-    check(*make_qkv(rng, (2,), heads, 1, 1, 300, 32, 40, dtype=dtype))
+    for value_features in (40, 64):
+        check(*make_qkv(rng, (2,), heads, 1, 1, 300, 32, value_features, dtype=dtype))
 
 
 @by_dtype
 @pytest.mark.parametrize("features", [1, 7, 16, 31, 32, 33, 64, 96, 128, 130])
 def test_features(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
-    for value_features in (features, 3, 65):
+    for value_features in (features, 3, 65, 96):
         check(*make_qkv(rng, (1,), 5, 1, 1, 70, features, value_features, dtype=dtype))
 
 
@@ -68,18 +75,20 @@ def options_of(rng: np.random.Generator, dtype: Any, keys: int) -> dict[str, dic
 
 
 @by_dtype
+@by_features
 @pytest.mark.parametrize("threads", [1, 3])
-def test_options(threads: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
-    arrays = make_qkv(rng, queries=3, keys=530, dtype=dtype)
+def test_options(threads: int, features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    arrays = make_qkv(rng, queries=3, keys=530, features=features, dtype=dtype)
     for options in options_of(rng, dtype, 530).values():
         with al.num_threads(threads):
             check(*arrays, **options)
 
 
 @by_dtype
-def test_dirt_behind_a_mask(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+@by_features
+def test_dirt_behind_a_mask(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """NaN and infinities where one row may look and another may not: the bits of the other do not move."""
-    query, key, value = make_qkv(rng, (1,), 2, 1, 2, 530, 24, dtype=dtype)
+    query, key, value = make_qkv(rng, (1,), 2, 1, 2, 530, features, dtype=dtype)
     mask = rng.random((1, 2, 2, 530)) < 0.6
     unread = np.flatnonzero(~mask[0, 1, 0])
     clean = al.attention(query, key, value, mask=mask)
@@ -104,12 +113,13 @@ def test_shared_chunks(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
 
 
 @by_dtype
-def test_varlen_of_both_plans(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+@by_features
+def test_varlen_of_both_plans(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """A ragged batch in which some sequences are decoded and others are prompts."""
     queries, keys = (1, 40, 0, 3, 1, 70), (700, 40, 90, 64, 10, 300)
     cu_q, cu_k = (np.concatenate([[0], np.cumsum(x)]) for x in (queries, keys))
-    query = normal(rng, (cu_q[-1], 4, 16), dtype)
-    key, value = normal(rng, (cu_k[-1], 2, 16), dtype), normal(rng, (cu_k[-1], 2, 16), dtype)
+    query = normal(rng, (cu_q[-1], 4, features), dtype)
+    key, value = normal(rng, (cu_k[-1], 2, features), dtype), normal(rng, (cu_k[-1], 2, features), dtype)
     for threads in (1, 2):
         with al.num_threads(threads):
             packed = al.attention_varlen(query, key, value, cu_q, cu_k, causal=True)
