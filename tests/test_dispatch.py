@@ -65,14 +65,16 @@ def test_plans_of_attention() -> None:
 
 
 def test_the_matrix_unit_is_named_where_it_works() -> None:
-    """Products and tiles are its work; a single query meets its keys without it."""
+    """Products and tiles are its work; a single query meets its keys by it in steps of 32 features."""
     with_unit = al.isa() == "avx512_amx"
     x, cache = ones(100, 64).astype(ml_dtypes.bfloat16), ones(1, 2, 300, 8).astype(ml_dtypes.bfloat16)
+    wide = ones(1, 2, 300, 64).astype(ml_dtypes.bfloat16)
     for call, by_unit in (
         (lambda: al.linear(x, al.pack_weight(x)), True),
         (lambda: al.linear(ones(3, 64), al.pack_weight(ones(5, 64), dtype="int8")), True),
         (lambda: al.attention(cache, cache, cache), True),
         (lambda: al.attention(cache[..., :1, :], cache, cache), False),
+        (lambda: al.attention(wide[..., :1, :], wide, wide), True),
     ):
         call()
         record = al.last_dispatch()

@@ -114,6 +114,20 @@ def test_shared_chunks(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
 
 @by_dtype
 @by_features
+def test_a_row_of_nan_beside_one_that_sees_less(
+    features: int, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    """The newest token is NaN, the one before sees less than it, and the keys end within a block and an array."""
+    query, key, value = make_qkv(rng, (1,), 1, 1, 2, 70, features, dtype=dtype)
+    clean = al.attention(query, key, value, causal=True)
+    query[..., 1, :] = key[..., 69, :] = value[..., 69, :] = np.nan
+    dirty = al.attention(query, key, value, causal=True)
+    assert same_bits(dirty[..., 0, :], clean[..., 0, :])
+    assert np.isnan(dirty[..., 1, :].astype(np.float64)).all()
+
+
+@by_dtype
+@by_features
 def test_varlen_of_both_plans(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """A ragged batch in which some sequences are decoded and others are prompts."""
     queries, keys = (1, 40, 0, 3, 1, 70), (700, 40, 90, 64, 10, 300)

@@ -19,6 +19,9 @@
 // bfloat16, where an instruction multiplies pairs of it (attention_decode_pairs.hpp): K by pairs of features, unscaled
 // and exact; V by pairs of keys, with the weights rounded to bfloat16; O is divided by the sum of the rounded ones.
 //
+// Where there is a matrix unit, it multiplies the same pairs (kernels/amx/attention_decode.cpp), 32 features or keys a
+// step.
+//
 // Order. A score adds its features lane by lane, then through the tree; a chunk's output adds its keys in order; chunks
 // join in order. Keys that a row may not see weigh exactly 0 and chunks of such keys leave it as it was. So bits depend
 // on the row's own keys and on nothing else, and whether one task walks all chunks or many share them is the same.

@@ -27,7 +27,8 @@ struct DecodeProducts<bfloat16> {
     return left < columns ? load_pairs_partial(source, static_cast<int>(left)) : load_pairs(source);
   }
 
-  static void stage_query(const bfloat16* query, std::int64_t head_size, C, int row, int, C* all) {
+  static void clear_queries(std::int64_t, std::int64_t, C*) {}  // each fills its own row
+  static void stage_query(const bfloat16* query, std::int64_t head_size, C, int row, C* all) {
     C* const staged = all + query_elements(row, head_size);
     for (std::int64_t d = 0; d < head_size; d += columns)
       store(staged + d / 2, bit_cast<vec<C>>(load_columns(query + d, head_size - d)));

@@ -64,7 +64,8 @@ struct DecodeProducts {
   }
   static constexpr std::int64_t out_elements(std::int64_t value_size) { return whole_vectors<C>(value_size); }
 
-  static void stage_query(const T* query, std::int64_t head_size, C scale, int row, int, C* all) {
+  static void clear_queries(std::int64_t, std::int64_t, C*) {}  // each fills its own row
+  static void stage_query(const T* query, std::int64_t head_size, C scale, int row, C* all) {
     C* const staged = all + query_elements(row, head_size);
     for (std::int64_t d = 0; d < head_size; d += lanes<C>) {
       const std::int64_t left = head_size - d;

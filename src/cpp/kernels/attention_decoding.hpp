@@ -84,9 +84,10 @@ struct Decoding {
   }
 
   void stage() {
+    Products::clear_queries(rows, task.head_size, query);
     for (int row = 0; row < rows; ++row)
       Products::stage_query(static_cast<const T*>(task.query) + offset(row, task.query_head_stride, task.query_stride),
-                            task.head_size, score_scale<C>(task), row, rows, query);
+                            task.head_size, score_scale<C>(task), row, query);
     for (std::int64_t d = 0; d < Products::out_elements(task.value_size); d += lanes<C>)
       store(reinterpret_cast<C*>(zeros) + d, zero<C>());
   }

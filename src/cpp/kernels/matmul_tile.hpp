@@ -94,6 +94,7 @@ template <class T, Activation kind, class SumElement, class ValuesOf, class C = 
 ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                       std::int64_t column, int rows, ValuesOf values_of) {
   vec<C> bias[product_vectors];
+#pragma GCC unroll 4
   for (int v = 0; v < product_vectors; ++v)  // -0 + x is x, whatever its sign
     bias[v] =
         block.bias == nullptr ? broadcast<C>(C(-0.0)) : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
@@ -119,18 +120,26 @@ ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement
 template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
 ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                      std::int64_t column, int rows, int columns, ValuesOf values_of) {
+  const C* bias = block.bias == nullptr ? nullptr : static_cast<const C*>(block.bias) + column;
   for (int r = 0; r < rows; ++r) {
     const auto values = values_of(row + r, column);
+    T* out = static_cast<T*>(block.out) + (row + r) * block.out_stride + column;
+    const T* residual = block.residual == nullptr
+                            ? nullptr
+                            : static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
     for (int n = 0; n < columns; n += lanes<C>) {
       const int count = columns - n < lanes<C> ? columns - n : lanes<C>;
+      const auto load_some = [=](const auto* source) __attribute__((always_inline)) {
+        return count == lanes<C> ? load(source) : load_partial(source, count);
+      };
       vec<C> value = values(tile + r * panel_width<C> + n, n);
-      if (block.bias != nullptr) value = value + load_partial(static_cast<const C*>(block.bias) + column + n, count);
+      if (bias != nullptr) value = value + load_some(bias + n);
       value = activate<C>(kind, value);
-      if (block.residual != nullptr) {
-        const T* residual = static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
-        value = value + load_partial(residual + n, count);
-      }
-      store_partial(static_cast<T*>(block.out) + (row + r) * block.out_stride + column + n, value, count);
+      if (residual != nullptr) value = value + load_some(residual + n);
+      if (count == lanes<C>)
+        store(out + n, value);
+      else
+        store_partial(out + n, value, count);
     }
   }
 }

@@ -1,6 +1,6 @@
 // A rung may have a unit that multiplies whole tiles of registers (x86: AMX). Such a rung takes everything from the one
 // that it extends, but for these functions, which stand for those of the same meaning in MatmulKernels,
-// AttentionKernels and CeilingKernels.
+// AttentionKernels, AttentionDecodeKernels and CeilingKernels.
 #pragma once
 
 #include <cstdint>

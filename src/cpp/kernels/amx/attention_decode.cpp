@@ -25,8 +25,10 @@ struct TileDecodeProducts : DecodeProducts<bfloat16> {
   static constexpr std::int64_t query_elements(std::int64_t, std::int64_t head_size) {
     return head_size / 2 * tile_units;
   }
-  static void stage_query(const bfloat16* query, std::int64_t head_size, C, int row, int, C* all) {
-    if (row == 0) __builtin_memset(all, 0, static_cast<std::uint64_t>(query_elements(1, head_size)) * sizeof(C));
+  static void clear_queries(std::int64_t rows, std::int64_t head_size, C* all) {
+    __builtin_memset(all, 0, static_cast<std::uint64_t>(query_elements(rows, head_size)) * sizeof(C));
+  }
+  static void stage_query(const bfloat16* query, std::int64_t head_size, C, int row, C* all) {
     for (std::int64_t pair = 0; pair < head_size / 2; ++pair)
       __builtin_memcpy(all + pair * tile_units + row, query + 2 * pair, sizeof(C));
   }
@@ -76,7 +78,8 @@ struct TileWalk {
                               const bfloat16* zeros, C* out) {
     clear_other_weights(values.range, 1, weights);
     add(values, weights, 0, value_size, out, 0, [&](int key) __attribute__((always_inline)) {
-      return (weights[key].bits & 0x7fff) == 0 ? zeros : values.rows + key * values.stride;
+      const bool none = key < values.range.first || key >= values.range.last || (weights[key].bits & 0x7fff) == 0;
+      return none ? zeros : values.rows + key * values.stride;
     });
   }
 

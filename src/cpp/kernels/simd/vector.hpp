@@ -182,11 +182,12 @@ ATTNLIB_INLINE void store(float16* target, vec<float> value) {
   __builtin_memcpy(target, &bits, sizeof bits);
 }
 
-// Registers of results of arithmetic, which are never subnormal (runtime/float_environment.hpp).
+// Registers of results of arithmetic. These are never subnormal (runtime/float_environment.hpp), so bfloat16 needs no
+// look for what its instruction takes for zero.
 template <int Count, class T, class Vector>
 ATTNLIB_INLINE void store_results(T* target, const Vector (&results)[Count]) {
 #pragma GCC unroll 4
-  for (int i = 0; i < Count; ++i) store(target + i * (vector_bytes / sizeof(compute_type<T>)), results[i]);
+  for (int i = 0; i < Count; ++i) store(target + i * lanes<compute_type<T>>, results[i]);
 }
 #if defined(ATTNLIB_DOT_BFLOAT16)
 template <int Count>
