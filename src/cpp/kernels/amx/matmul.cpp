@@ -181,7 +181,7 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
 
 template <class T, class Product, class ValuesOf>
 void multiply_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
-  if (block.panel_stride * 4 <= small_panel)
+  if (block.rows > group_rows && block.panel_stride * 4 <= small_panel)
     multiply_block_in_tiles<T, Product, true>(block, values_of);
   else
     multiply_block_in_tiles<T, Product, false>(block, values_of);
