@@ -117,7 +117,7 @@ def test_shared_chunks(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
 def test_a_row_of_nan_beside_one_that_sees_less(
     features: int, dtype: np.dtype[Any], rng: np.random.Generator
 ) -> None:
-    """The newest token is NaN, the one before sees less than it, and the keys end within a block and an array."""
+    """The newest token is NaN, the one before sees less than it, and the keys end within a block."""
     query, key, value = make_qkv(rng, (1,), 1, 1, 2, 70, features, dtype=dtype)
     clean = al.attention(query, key, value, causal=True)
     query[..., 1, :] = key[..., 69, :] = value[..., 69, :] = np.nan
