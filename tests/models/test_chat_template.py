@@ -89,6 +89,8 @@ def test_of_several_templates_the_default_is_taken(tmp_path: Path) -> None:
         ({"chat_template": ["x"]}, "chat_template must be a string or a list of objects"),
         ({"chat_template": [{"name": "default"}]}, "chat_template has a default template that is no string"),
         ({"eos_token": 5}, "eos_token must be a string, or an object with content, found 5"),
+        ({"eos_token": "a\ud800"}, "eos_token holds lone surrogates"),
+        ({"my_token": {"content": "\udfff"}}, "my_token holds lone surrogates"),
         ({"pad_token": {"text": "x"}}, "pad_token must be a string, or an object with content"),
     ],
 )

@@ -69,6 +69,14 @@ def test_integers_with_scales(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file.rows(f"{name}/weight", rows), exact[rows])
 
 
+def test_a_scale_beside_floats_means_nothing(tmp_path: Path) -> None:
+    """Nor does it say anything of NaN in them."""
+    signalling = np.array([[0x7D01, 0x3C00]], np.uint16).view(np.float16)
+    variables = {"w/weight": signalling, "w/weight_scale": np.array(900, np.float32)}
+    file = _open(tmp_path, pack_variables(variables, {}))
+    assert file.tensor("w/weight").tobytes() == signalling.tobytes()
+
+
 def test_aliases_of_scaled_integers(tmp_path: Path) -> None:
     """The scale goes with the weight, whether it has an alias of its own or not."""
     wanted = _open(tmp_path).tensor("bytes/weight")

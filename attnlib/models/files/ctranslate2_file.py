@@ -169,7 +169,7 @@ class CTranslate2File:
     def _scaled(self, name: str, data: NDArray[Any], numbers: Any) -> NDArray[Any]:
         """Turn integers of the rows `numbers` into what they stand for."""
         entry = self._entries.get(f"{name}_scale")
-        if entry is None:
+        if entry is None or data.dtype.kind != "i":
             return data
         scale = self._raw(entry).astype(np.float32)
         if scale.size != 1:

@@ -212,6 +212,8 @@ def _named_tokens(file: Fields) -> dict[str, str]:
             token = file.get(name)
             text = token.get("content") if isinstance(token, dict) else token
             if isinstance(text, str):
+                if any("\ud800" <= letter <= "\udfff" for letter in text):
+                    raise file.error(name, f"holds lone surrogates, which are no text: {text!r:.60}")
                 found[name] = text
             elif name in _NAMES:
                 raise file.error(name, f"must be a string, or an object with content, found {token!r:.60}")

@@ -128,6 +128,8 @@ class SavedFiles(ReaderTarget):
                 if mapped.tobytes() != copied.tobytes():
                     raise Finding("mapped and copied arrays differ")
                 continue
+            if mapped.shape[1] > 1 << 20:  # of no rows: our own x would be too large
+                continue
             x = np.ones((2, mapped.shape[1]), np.float64 if mapped.dtype == np.float64 else np.float32)
             first, second = al.linear(x, mapped), al.linear(x, copied)
             if first.tobytes() != second.tobytes():
