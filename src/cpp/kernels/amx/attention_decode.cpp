@@ -1,5 +1,5 @@
-// Decoding of bfloat16 by the matrix unit: the walk of kernels/attention_decoding.hpp, whose chunks are
-// multiplied in tiles.
+// Decoding of bfloat16 by the matrix unit: kernels/attention_decode_algorithm.hpp with chunks that are multiplied
+// in tiles.
 //   S = K Q:  16 keys are the left side, their features as they lie; queries [d / 2][row][2] the right one
 //   O = P V:  weights [row][key] are the left side as they lie; values [key / 2][column][2], interleaved on the way,
 //   the right one
@@ -9,7 +9,7 @@
 // Features and columns come in steps of 32: other sizes are decoded by the rung that this one extends.
 #include "kernels/amx/matrix_unit_parts.hpp"
 #include "kernels/amx/tiles.hpp"
-#include "kernels/attention_decoding.hpp"
+#include "kernels/attention_decode_algorithm.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -43,7 +43,7 @@ struct TileDecodeProducts : DecodeProducts<bfloat16> {
   }
 };
 
-struct TileWalk {
+struct TileMultiplier {
   using Element = bfloat16;
   using C = float;
   using Products = TileDecodeProducts;
@@ -184,16 +184,16 @@ class DecodeShapes : TileShapes {
 
 void attend_few(const AttentionTask* task) noexcept {
   const DecodeShapes shapes(*task);
-  attend<TileWalk>(task);
+  attend<TileMultiplier>(task);
 }
 void attend_few_in_chunk(const AttentionTask* task, std::int64_t chunk, void* partials) noexcept {
   const DecodeShapes shapes(*task);
-  attend_chunk<TileWalk>(task, chunk, partials);
+  attend_chunk<TileMultiplier>(task, chunk, partials);
 }
 
 void join_few(const AttentionTask* task, const void* partials) noexcept {
   const DecodeShapes shapes(*task);  // weights are made of scores once more
-  join_chunks<TileWalk>(task, partials);
+  join_chunks<TileMultiplier>(task, partials);
 }
 
 }  // namespace
@@ -202,8 +202,8 @@ constinit const AttentionDecodeKernels matrix_unit_decode_kernels = {
     .attend = {nullptr, nullptr, nullptr, attend_few},
     .attend_chunk = {nullptr, nullptr, nullptr, attend_few_in_chunk},
     .join_chunks = {nullptr, nullptr, nullptr, join_few},
-    .partial_bytes = {nullptr, nullptr, nullptr, bytes_of_partial<TileWalk>},
-    .scratch_bytes = {nullptr, nullptr, nullptr, scratch_bytes<TileWalk>},
+    .partial_bytes = {nullptr, nullptr, nullptr, bytes_of_partial<TileMultiplier>},
+    .scratch_bytes = {nullptr, nullptr, nullptr, scratch_bytes<TileMultiplier>},
 };
 
 }  // namespace attnlib::ATTNLIB_ISA

@@ -1,9 +1,9 @@
-// Decoding's walk over the chunks of keys (kernels/attention_decode.hpp), whatever multiplies. A Walk multiplies a
-// chunk: score, add_values, add_seen_values; what is multiplied and summed up lies as its Products have it.
+// Decoding chunk by chunk of keys (kernels/attention_decode.hpp), whatever multiplies: a Multiplier multiplies one
+// chunk (score, add_values, add_seen_values), and its Products tell how queries, weights and sums lie.
 #pragma once
 
 #include "kernels/attention_decode.hpp"
-#include "kernels/attention_decode_walk.hpp"
+#include "kernels/attention_decode_chunk.hpp"
 #include "kernels/attention_rows.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -29,11 +29,11 @@ Partial<C> divide_partial(C* memory, std::int64_t rows, std::int64_t value_size)
   return {memory, statistics, statistics + decode_rows, statistics + 2 * decode_rows};
 }
 
-template <class Walk>
+template <class Multiplier>
 struct Decoding {
-  using T = typename Walk::Element;
+  using T = typename Multiplier::Element;
   using C = compute_type<T>;
-  using Products = typename Walk::Products;
+  using Products = typename Multiplier::Products;
   using Weight = typename Products::Weight;
 
   const AttentionTask& task;
@@ -125,7 +125,7 @@ struct Decoding {
   }
 
   void score(const ChunkRange& range) {
-    if (range.first < range.last) Walk::score(keys_of(range), rows, query, task.head_size, scores);
+    if (range.first < range.last) Multiplier::score(keys_of(range), rows, query, task.head_size, scores);
   }
 
   // Scores of one row, modified; its maximum. `all_seen` loses the lanes of keys in the range that the row may not see.
@@ -188,15 +188,15 @@ struct Decoding {
   }
 
   void add_values(const ChunkRange& range, C* out) {
-    if (range.first < range.last) Walk::add_values(values_of(range), rows, weights, task.value_size, zeros, out);
+    if (range.first < range.last) Multiplier::add_values(values_of(range), rows, weights, task.value_size, zeros, out);
   }
 
   // The same where some values are not finite and some row may not see them: such a row reads zeros instead, since 0
   // times NaN is NaN.
   void add_seen_values(const ChunkRange& range, C* out) {
     for (int row = 0; row < rows; ++row)
-      Walk::add_seen_values(values_of(range), weights + row * decode_chunk, task.value_size, zeros,
-                            out + row * Products::out_elements(task.value_size));
+      Multiplier::add_seen_values(values_of(range), weights + row * decode_chunk, task.value_size, zeros,
+                                  out + row * Products::out_elements(task.value_size));
   }
 
   bool values_are_finite(const ChunkRange& range) const {
@@ -309,11 +309,11 @@ struct Decoding {
   }
 };
 
-template <class Walk>
+template <class Multiplier>
 void attend(const AttentionTask* task) noexcept {
-  Decoding<Walk> decoding(*task);
-  const auto total = divide_partial<typename Walk::Products>(decoding.joined, task->rows, task->value_size);
-  const auto latest = divide_partial<typename Walk::Products>(decoding.latest, task->rows, task->value_size);
+  Decoding<Multiplier> decoding(*task);
+  const auto total = divide_partial<typename Multiplier::Products>(decoding.joined, task->rows, task->value_size);
+  const auto latest = divide_partial<typename Multiplier::Products>(decoding.latest, task->rows, task->value_size);
   decoding.stage();
   decoding.clear(total);
   for (std::int64_t chunk = decoding.lowest / decode_chunk; chunk * decode_chunk < decoding.highest; ++chunk) {
@@ -323,41 +323,42 @@ void attend(const AttentionTask* task) noexcept {
   decoding.finish(total);
 }
 
-template <class Walk>
+template <class Multiplier>
 std::int64_t bytes_of_partial(std::int64_t rows, std::int64_t value_size) noexcept {
-  return Decoding<Walk>::whole_lines(partial_elements<typename Walk::Products>(rows, value_size)) *
-         static_cast<std::int64_t>(sizeof(typename Walk::C));
+  return Decoding<Multiplier>::whole_lines(partial_elements<typename Multiplier::Products>(rows, value_size)) *
+         static_cast<std::int64_t>(sizeof(typename Multiplier::C));
 }
 
-template <class Walk>
-typename Walk::C* partial_at(const AttentionTask& task, const void* partials, std::int64_t chunk) {
+template <class Multiplier>
+typename Multiplier::C* partial_at(const AttentionTask& task, const void* partials, std::int64_t chunk) {
   char* const bytes = static_cast<char*>(const_cast<void*>(partials));
-  return reinterpret_cast<typename Walk::C*>(bytes + chunk * bytes_of_partial<Walk>(task.rows, task.value_size));
+  return reinterpret_cast<typename Multiplier::C*>(bytes +
+                                                   chunk * bytes_of_partial<Multiplier>(task.rows, task.value_size));
 }
 
-template <class Walk>
+template <class Multiplier>
 void attend_chunk(const AttentionTask* task, std::int64_t chunk, void* partials) noexcept {
-  Decoding<Walk> decoding(*task);
+  Decoding<Multiplier> decoding(*task);
   decoding.stage();
-  decoding.attend_chunk(chunk, divide_partial<typename Walk::Products>(partial_at<Walk>(*task, partials, chunk),
-                                                                       task->rows, task->value_size));
+  decoding.attend_chunk(chunk, divide_partial<typename Multiplier::Products>(
+                                   partial_at<Multiplier>(*task, partials, chunk), task->rows, task->value_size));
 }
 
-template <class Walk>
+template <class Multiplier>
 void join_chunks(const AttentionTask* task, const void* partials) noexcept {
-  Decoding<Walk> decoding(*task);
-  const auto total = divide_partial<typename Walk::Products>(decoding.joined, task->rows, task->value_size);
+  Decoding<Multiplier> decoding(*task);
+  const auto total = divide_partial<typename Multiplier::Products>(decoding.joined, task->rows, task->value_size);
   decoding.clear(total);
   for (std::int64_t chunk = decoding.lowest / decode_chunk; chunk * decode_chunk < decoding.highest; ++chunk)
-    decoding.join(total, divide_partial<typename Walk::Products>(partial_at<Walk>(*task, partials, chunk), task->rows,
-                                                                 task->value_size));
+    decoding.join(total, divide_partial<typename Multiplier::Products>(partial_at<Multiplier>(*task, partials, chunk),
+                                                                       task->rows, task->value_size));
   decoding.finish(total);
 }
 
-template <class Walk>
+template <class Multiplier>
 std::int64_t scratch_bytes(std::int64_t rows, std::int64_t head_size, std::int64_t value_size) noexcept {
-  return Decoding<Walk>::scratch_elements(rows, head_size, value_size) *
-         static_cast<std::int64_t>(sizeof(typename Walk::C));
+  return Decoding<Multiplier>::scratch_elements(rows, head_size, value_size) *
+         static_cast<std::int64_t>(sizeof(typename Multiplier::C));
 }
 
 }  // namespace
