@@ -46,7 +46,8 @@ struct MatmulBlock {
   std::int64_t rows, columns, depth;  // depth in units
   const void* left;                   // rows of units
   std::int64_t left_stride;           // in units
-  std::int64_t rows_after;            // of left: those of the next block
+  // What follows in memory and is needed next: after the last row of left, and after b that is read in place.
+  std::int64_t left_bytes_after, panel_bytes_after;
   const void* panels;
   std::int64_t panel_stride, depth_stride;  // in units
   void* out;

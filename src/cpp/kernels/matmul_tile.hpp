@@ -202,12 +202,12 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
   const bool in_place = block.panel_stride == panel_width<C>;
   const std::int64_t panels = (block.columns + panel_width<C> - 1) / panel_width<C>;
-  // The rows that follow are fetched meanwhile, an equal part before each tile; if they lie end to end, lest what is
-  // between them be fetched too.
+  // The rows that follow are fetched meanwhile, an equal part before each tile; so is the b that follows one in place.
   const auto* next_rows = reinterpret_cast<const char*>(left + block.rows * block.left_stride);
-  const std::int64_t rows_after = block.left_stride == block.depth ? block.rows_after : 0;
-  const std::int64_t next_bytes = rows_after * block.depth * std::int64_t{sizeof(*left)};
-  std::int64_t column = 0, tiles_begun = 0, fetched = 0;
+  const auto* next_panels = static_cast<const char*>(block.panels) +
+                            block.depth * block.depth_stride * std::int64_t{sizeof(typename Arithmetic::Unit)};
+  const std::int64_t next_bytes = block.left_bytes_after;
+  std::int64_t column = 0, tiles_begun = 0, fetched = 0, panels_fetched = 0;
   for (std::int64_t index = 0; index < panels; ++index) {
     const std::int64_t rest = block.columns - column;
     std::int64_t step = panel_width<C>;
@@ -233,7 +233,10 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         constexpr std::int64_t step_lines = step_bytes < 64 ? 1 : step_bytes / 64;
         const std::int64_t tile_index = tiles - left_over;
         Fetching next{reinterpret_cast<const char*>(units), 0};
-        if (!in_place && tiles > 1 && tile_index < step_lines) {
+        if (panels_fetched < block.panel_bytes_after) {
+          next = {next_panels + panels_fetched, 64};
+          panels_fetched += 64 * (end - begin);
+        } else if (!in_place && tiles > 1 && tile_index < step_lines) {
           next.step = step_bytes < 64 ? step_bytes : 64;
           next.place += (end - begin) * (step_bytes + tile_index * next.step);
         }

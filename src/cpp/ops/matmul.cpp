@@ -107,6 +107,13 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
     one.a = a.at(offset_of(index, leading, a_strides, leading_axes));
     one.b = b.at(offset_of(index, leading, b_strides, leading_axes));
     one.out = out_given.at(offset_of(index, leading, out_leading_strides, leading_axes));
+    if (index + 1 < batch) {
+      const std::int64_t size = dtype_size(a.dtype), a_bytes = rows * depth * size, b_bytes = depth * columns * size;
+      const bool a_follows = a.at(offset_of(index + 1, leading, a_strides, leading_axes)) == one.a + a_bytes;
+      const bool b_follows = b.at(offset_of(index + 1, leading, b_strides, leading_axes)) == one.b + b_bytes;
+      one.a_bytes_after = a_follows ? a_bytes : 0;
+      one.b_bytes_after = b_follows ? b_bytes : 0;
+    }
     run_product(one, threads);
   };
   const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));

@@ -51,6 +51,7 @@ class Left {
   Left(const Product& p, ProductKind kind, std::int64_t group_size, int threads) {
     const std::int64_t unit = unit_depth(kind, group_size);
     const std::int64_t padded = ceil_div(p.depth, unit) * unit;
+    padded_ = padded;
     const std::int64_t groups = kind == ProductKind::int4 ? padded / group_size : 1;
     const bool quantised = kind == ProductKind::int8 || kind == ProductKind::int4;
     const bool as_it_is = kind == ProductKind::bfloat16_dot || p.dtype == compute_dtype(p.dtype);
@@ -97,6 +98,12 @@ class Left {
     });
   }
 
+  bool in_place() const { return !staged_; }
+  // What some rows take in memory; 0 if there is something between them.
+  std::int64_t bytes_end_to_end(std::int64_t rows) const {
+    return stride_ == padded_ ? rows * stride_ * element_size_ : 0;
+  }
+
   // The rows from `row` on.
   void give(MatmulBlock& block, std::int64_t row) const {
     block.left = data_ + row * stride_ * element_size_;
@@ -108,7 +115,7 @@ class Left {
 
  private:
   const std::byte* data_ = nullptr;
-  std::int64_t stride_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
+  std::int64_t stride_ = 0, padded_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
   std::optional<Scratch> staged_, scales_, offsets_, outliers_;
 };
 
@@ -121,8 +128,9 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
   const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);
-  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little.
-  const std::int64_t groups_wanted = ceil_div(8 * static_cast<std::int64_t>(threads), row_blocks);
+  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little. One thread's order
+  // is the same in one task, whose columns are dealt out evenly.
+  const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(8 * static_cast<std::int64_t>(threads), row_blocks);
   const std::int64_t group = std::clamp<std::int64_t>(panel_count / std::max<std::int64_t>(groups_wanted, 1), 1, 16);
   const std::int64_t groups = ceil_div(panel_count, group);
   const std::int64_t compute_size = dtype_size(compute_dtype(p.dtype));
@@ -136,8 +144,11 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
     block.rows = std::min(block_rows, p.rows - row);
     block.columns = std::min(group * width, p.columns - column);
     block.depth = ceil_div(p.depth, unit_depth(panels.kind, group_size));
-    block.rows_after = std::min(block_rows, p.rows - row - block.rows);
     left.give(block, row);
+    // Rows that follow in memory, if they lie end to end, lest what is between them be fetched too.
+    const std::int64_t rows_after = std::min(block_rows, p.rows - row - block.rows);
+    block.left_bytes_after = rows_after > 0 ? left.bytes_end_to_end(rows_after) : left.in_place() ? p.a_bytes_after : 0;
+    block.panel_bytes_after = panels.data == p.b && groups == 1 ? p.b_bytes_after : 0;
     block.panels = panels.data + panel * panels.one_panel;
     block.panel_stride = panels.panel_stride;
     block.depth_stride = panels.depth_stride;

@@ -20,6 +20,8 @@ struct Product {
   std::int64_t first_column = 0;
   const std::byte* b = nullptr;  // b[k * b_depth_stride + n * b_column_stride]
   std::int64_t b_depth_stride = 0, b_column_stride = 0;
+  // Bytes after a's last row, and after b, that the next product of a batch will read: fetched meanwhile.
+  std::int64_t a_bytes_after = 0, b_bytes_after = 0;
   std::byte* out = nullptr;  // contiguous along n
   std::int64_t out_stride = 0;
   const std::byte* bias = nullptr;  // of the compute type
