@@ -76,6 +76,21 @@ def test_leading_axes(shape: tuple[int, ...], packed: bool, rng: np.random.Gener
     check(x, weight, normal(rng, (6,), np.float32), "silu", residual, packed)
 
 
+@by_dtype
+@pytest.mark.parametrize("k", [62, 64])
+def test_rows_that_begin_anywhere(k: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """The same bits wherever in a cache line the rows begin, whether they are copied or read in place."""
+    weight = al.pack_weight(normal(rng, (400, k), dtype, k**-0.5))
+    results = []
+    for rows, first, distance in ((33, 0, 64), (33, 1, 64), (33, 2, 66), (33, 8, 72), (31, 8, 72)):
+        memory = np.zeros(34 * 72 + 64, dtype)
+        x = memory[first:].reshape(-1)[: 33 * distance].reshape(33, distance)[:rows, :k]
+        x[...] = normal(np.random.default_rng(5), (33, k), dtype)[:rows]
+        results.append(al.linear(x, weight))
+    for result in results[1:]:
+        assert same_bits(result, results[0][: len(result)])
+
+
 @packed_or_not
 @by_dtype
 def test_residual_in_place(dtype: np.dtype[Any], packed: bool, rng: np.random.Generator) -> None:

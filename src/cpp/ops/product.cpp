@@ -58,16 +58,20 @@ class Left {
     element_size_ = quantised ? 1 : kind == ProductKind::bfloat16_dot ? 2 : dtype_size(compute_dtype(p.dtype));
     unit_ = kind == ProductKind::int4 ? 1 : unit;
     // In place if every row begins, and ends, with a whole unit.
-    if (as_it_is && !quantised && padded == p.depth && (p.a_stride % unit == 0 || p.rows == 1)) {
+    const bool whole_units = padded == p.depth && (p.a_stride % unit == 0 || p.rows == 1);
+    const bool splits_lines = kind == ProductKind::bfloat16_dot && tiles_split_lines(p);
+    if (as_it_is && !quantised && whole_units && !splits_lines) {
       data_ = p.a;
       stride_ = p.a_stride;
       return;
     }
     if (!quantised && as_it_is)
-      dispatch_record().add_note(nullptr, "rows copied: their length or distance is odd, and this kernel takes pairs");
-    stride_ = padded;
+      dispatch_record().add_note(
+          nullptr, whole_units ? "rows copied: they do not begin with cache lines, and are read for each panel"
+                               : "rows copied: their length or distance is odd, and this kernel takes pairs");
+    stride_ = splits_lines ? ceil_div(padded * element_size_, cache_line) * cache_line / element_size_ : padded;
     groups_ = groups;
-    staged_.emplace(bytes_for({p.rows, padded, element_size_}));
+    staged_.emplace(bytes_for({p.rows, stride_, element_size_}));
     if (quantised) {
       scales_.emplace(bytes_for({p.rows, groups, sizeof(float)}));
       offsets_.emplace(bytes_for({p.rows, groups, sizeof(std::int32_t)}));
@@ -83,8 +87,8 @@ class Left {
       rows.depth = p.depth;
       rows.source = p.a + row * p.a_stride * dtype_size(p.dtype);
       rows.source_stride = p.a_stride;
-      rows.target = staged_->as<std::byte>() + row * padded * element_size_;
-      rows.target_stride = padded;
+      rows.target = staged_->as<std::byte>() + row * stride_ * element_size_;
+      rows.target_stride = stride_;
       rows.group_size = group_size;
       if (quantised) {
         rows.scales = scales_->as<float>() + row * groups;
@@ -114,6 +118,17 @@ class Left {
   }
 
  private:
+  static constexpr std::int64_t cache_line = 64;
+
+  // A matrix unit loads a tile's rows one after the other, one across two lines in twice the time; and all of them for
+  // each panel. A copy takes as long as what four panels lose.
+  static bool tiles_split_lines(const Product& p) {
+    if (kernels().matrix_unit == nullptr || p.rows < 32 || p.columns < 8 * panel_width_of(ProductKind::bfloat16_dot))
+      return false;
+    return reinterpret_cast<std::uintptr_t>(p.a) % cache_line != 0 ||
+           p.a_stride * dtype_size(p.dtype) % cache_line != 0;
+  }
+
   const std::byte* data_ = nullptr;
   std::int64_t stride_ = 0, padded_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
   std::optional<Scratch> staged_, scales_, offsets_, outliers_;
