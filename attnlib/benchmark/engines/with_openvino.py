@@ -241,6 +241,7 @@ def _bert(folder: Path) -> Any:
     import torch
     import transformers
 
+    # type: ignore: torch has no types where it is not installed, and so none for a subclass.
     class LastHidden(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
