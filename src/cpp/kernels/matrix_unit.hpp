@@ -10,9 +10,22 @@
 
 namespace attnlib {
 
+// Up to `tile_rows` rows of units, to be arranged as the unit loads them: step_bytes of each, then the next step_bytes
+// of each, tile_rows apart however many there are; the last ones end with zeros.
+struct MatrixUnitRows {
+  std::int64_t rows, row_bytes;
+  const void* source;
+  std::int64_t source_stride;  // in bytes
+  void* target;                // begins with a cache line
+};
+
 struct MatrixUnitKernels {
   // Rows that a product multiplies together, and the most of a block.
   std::int64_t tile_rows, block_rows;
+  // Of a row, in one step.
+  std::int64_t step_bytes;
+  void (*arrange_rows)(const MatrixUnitRows* rows) noexcept;
+  // `left` of a block is groups of tile_rows arranged rows, one after the other.
   MultiplyFunction multiply_bfloat16;           // pairs on both sides, out of bfloat16
   MultiplyFunction multiply_int8[dtype_count];  // by the type of out; null for float64
   void (*attend_bfloat16)(const AttentionTask* task) noexcept;

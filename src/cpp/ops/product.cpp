@@ -22,6 +22,11 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 int index_of(DType dtype) { return static_cast<int>(dtype); }
 int index_of(ProductKind kind) { return static_cast<int>(kind); }
 
+// The rung's matrix unit, if it has one for the kind.
+const MatrixUnitKernels* matrix_unit_for(ProductKind kind) {
+  return kind == ProductKind::bfloat16_dot || kind == ProductKind::int8 ? kernels().matrix_unit : nullptr;
+}
+
 // How a product is multiplied: by the rung's matrix unit where it has one for the kind, and by its vectors.
 struct Multiplication {
   MultiplyFunction multiply;
@@ -29,10 +34,9 @@ struct Multiplication {
 };
 Multiplication multiplication(DType dtype, ProductKind kind) {
   const KernelTable& table = kernels();
-  if (const MatrixUnitKernels* unit = table.matrix_unit; unit != nullptr) {
-    if (kind == ProductKind::bfloat16_dot) return {unit->multiply_bfloat16, unit->tile_rows, unit->block_rows};
-    if (kind == ProductKind::int8) return {unit->multiply_int8[index_of(dtype)], unit->tile_rows, unit->block_rows};
-  }
+  if (const MatrixUnitKernels* unit = matrix_unit_for(kind); unit != nullptr)
+    return {kind == ProductKind::int8 ? unit->multiply_int8[index_of(dtype)] : unit->multiply_bfloat16,
+            unit->tile_rows, unit->block_rows};
   return {table.matmul->multiply[index_of(dtype)][index_of(kind)],
           table.matmul->tile_rows[kind == ProductKind::float64 ? 1 : 0], largest_block_rows};
 }
@@ -51,27 +55,35 @@ class Left {
   Left(const Product& p, ProductKind kind, std::int64_t group_size, int threads) {
     const std::int64_t unit = unit_depth(kind, group_size);
     const std::int64_t padded = ceil_div(p.depth, unit) * unit;
-    padded_ = padded;
     const std::int64_t groups = kind == ProductKind::int4 ? padded / group_size : 1;
     const bool quantised = kind == ProductKind::int8 || kind == ProductKind::int4;
     const bool as_it_is = kind == ProductKind::bfloat16_dot || p.dtype == compute_dtype(p.dtype);
+    const MatrixUnitKernels* const matrix_unit = matrix_unit_for(kind);
     element_size_ = quantised ? 1 : kind == ProductKind::bfloat16_dot ? 2 : dtype_size(compute_dtype(p.dtype));
     unit_ = kind == ProductKind::int4 ? 1 : unit;
     // In place if every row begins, and ends, with a whole unit.
     const bool whole_units = padded == p.depth && (p.a_stride % unit == 0 || p.rows == 1);
-    const bool splits_lines = kind == ProductKind::bfloat16_dot && tiles_split_lines(p);
-    if (as_it_is && !quantised && whole_units && !splits_lines) {
+    if (as_it_is && !quantised && whole_units && matrix_unit == nullptr) {
       data_ = p.a;
       stride_ = p.a_stride;
+      bytes_end_to_end_ = stride_ == padded ? stride_ * element_size_ : 0;
       return;
     }
-    if (!quantised && as_it_is)
-      dispatch_record().add_note(
-          nullptr, whole_units ? "rows copied: they do not begin with cache lines, and are read for each panel"
-                               : "rows copied: their length or distance is odd, and this kernel takes pairs");
-    stride_ = splits_lines ? ceil_div(padded * element_size_, cache_line) * cache_line / element_size_ : padded;
+    if (!quantised && as_it_is && matrix_unit == nullptr)
+      dispatch_record().add_note(nullptr,
+                                 "rows copied: their length or distance is odd, and this kernel takes pairs");
+    stride_ = padded;
     groups_ = groups;
-    staged_.emplace(bytes_for({p.rows, stride_, element_size_}));
+    const std::int64_t row_bytes = padded * element_size_;
+    // A matrix unit has its rows in groups, arranged otherwise.
+    const std::int64_t together = matrix_unit == nullptr ? 32 : matrix_unit->tile_rows;
+    const std::int64_t arranged_bytes =
+        matrix_unit == nullptr ? row_bytes : ceil_div(row_bytes, matrix_unit->step_bytes) * matrix_unit->step_bytes;
+    if (matrix_unit == nullptr)
+      bytes_end_to_end_ = row_bytes;
+    else
+      arranged_ = arranged_bytes;
+    staged_.emplace(bytes_for({ceil_div(p.rows, together) * together, arranged_bytes}));
     if (quantised) {
       scales_.emplace(bytes_for({p.rows, groups, sizeof(float)}));
       offsets_.emplace(bytes_for({p.rows, groups, sizeof(std::int32_t)}));
@@ -79,17 +91,20 @@ class Left {
     if (kind == ProductKind::int8) outliers_.emplace(bytes_for({p.rows, sizeof(RowOutliers)}));
     data_ = staged_->as<std::byte>();
     const auto stage = kernels().matmul->stage[index_of(p.dtype)][index_of(kind)];
-    constexpr std::int64_t chunk = 32;
-    parallel_for(ceil_div(p.rows, chunk), threads, [&](std::int64_t task) {
-      const std::int64_t row = task * chunk;
+    parallel_for(ceil_div(p.rows, together), threads, [&](std::int64_t task) {
+      const std::int64_t row = task * together;
       MatmulRows rows{};
-      rows.rows = std::min(chunk, p.rows - row);
+      rows.rows = std::min(together, p.rows - row);
       rows.depth = p.depth;
       rows.source = p.a + row * p.a_stride * dtype_size(p.dtype);
       rows.source_stride = p.a_stride;
-      rows.target = staged_->as<std::byte>() + row * stride_ * element_size_;
+      rows.target = staged_->as<std::byte>() + row * arranged_bytes;
       rows.target_stride = stride_;
       rows.group_size = group_size;
+      if (matrix_unit != nullptr && !quantised) {
+        arrange(*matrix_unit, rows, rows.source, p.depth * element_size_, p.a_stride * element_size_);
+        return;
+      }
       if (quantised) {
         rows.scales = scales_->as<float>() + row * groups;
         rows.offsets = offsets_->as<std::int32_t>() + row * groups;
@@ -98,19 +113,25 @@ class Left {
         rows.outliers = outliers_->as<RowOutliers>() + row;
         rows.balance = p.packed->balance();
       }
-      stage(&rows);
+      if (matrix_unit == nullptr) {
+        stage(&rows);
+        return;
+      }
+      const Scratch codes(together * row_bytes);
+      MatmulRows plain = rows;
+      plain.target = codes.as<std::byte>();
+      stage(&plain);
+      arrange(*matrix_unit, rows, plain.target, row_bytes, row_bytes);
     });
   }
 
   bool in_place() const { return !staged_; }
   // What some rows take in memory; 0 if there is something between them.
-  std::int64_t bytes_end_to_end(std::int64_t rows) const {
-    return stride_ == padded_ ? rows * stride_ * element_size_ : 0;
-  }
+  std::int64_t bytes_end_to_end(std::int64_t rows) const { return rows * bytes_end_to_end_; }
 
   // The rows from `row` on.
   void give(MatmulBlock& block, std::int64_t row) const {
-    block.left = data_ + row * stride_ * element_size_;
+    block.left = data_ + row * (arranged_ > 0 ? arranged_ : stride_ * element_size_);
     block.left_stride = stride_ / unit_;
     block.row_scales = scales_ ? scales_->as<const float>() + row * groups_ : nullptr;
     block.row_offsets = offsets_ ? offsets_->as<const std::int32_t>() + row * groups_ : nullptr;
@@ -118,19 +139,16 @@ class Left {
   }
 
  private:
-  static constexpr std::int64_t cache_line = 64;
-
-  // A matrix unit loads a tile's rows one after the other, one across two lines in twice the time; and all of them for
-  // each panel. A copy takes as long as what four panels lose.
-  static bool tiles_split_lines(const Product& p) {
-    if (kernels().matrix_unit == nullptr || p.rows < 32 || p.columns < 8 * panel_width_of(ProductKind::bfloat16_dot))
-      return false;
-    return reinterpret_cast<std::uintptr_t>(p.a) % cache_line != 0 ||
-           p.a_stride * dtype_size(p.dtype) % cache_line != 0;
+  static void arrange(const MatrixUnitKernels& unit, const MatmulRows& rows, const void* source, std::int64_t row_bytes,
+                      std::int64_t stride) {
+    const MatrixUnitRows task{rows.rows, row_bytes, source, stride, rows.target};
+    unit.arrange_rows(&task);
   }
 
   const std::byte* data_ = nullptr;
-  std::int64_t stride_ = 0, padded_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
+  std::int64_t stride_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
+  std::int64_t bytes_end_to_end_ = 0;  // of one row, 0 if there is something between rows
+  std::int64_t arranged_ = 0;          // bytes of one row of those arranged for a matrix unit
   std::optional<Scratch> staged_, scales_, offsets_, outliers_;
 };
 
@@ -213,10 +231,8 @@ void run_packing(const Product& p, ProductKind kind, int threads) {
 }
 
 const char* name_of(ProductKind kind) {
-  if (kernels().matrix_unit != nullptr) {
-    if (kind == ProductKind::bfloat16_dot) return "bfloat16 matrix unit";
-    if (kind == ProductKind::int8) return "int8 matrix unit";
-  }
+  if (matrix_unit_for(kind) != nullptr)
+    return kind == ProductKind::int8 ? "int8 matrix unit" : "bfloat16 matrix unit";
   constexpr const char* names[] = {
       "float32",          "float64",         "float16 widened", "bfloat16 widened", "bfloat16 dot product",
       "int8 dot product", "int4 dot product"};

@@ -1,5 +1,7 @@
-// Matrix products by tiles. Rows and panels of units (kernels/matmul.hpp) are what tiles are loaded from, as they lie:
-// 16 rows of 16 units, and 16 units of 16 of the panel's 48 columns.
+// Matrix products by tiles. Panels of units (kernels/matmul.hpp) are what tiles are loaded from, as they lie: 16 units of
+// 16 of the panel's 48 columns. Rows are arranged first (arrange_rows): in groups of 32, and in a group step after step,
+// 64 bytes of each row, so that a tile of rows is 1 KB without gaps. Wherever rows of an array lie, half of such pieces
+// would go across two cache lines, and several of a tile into the same set of a cache.
 //
 // Tile budget: 2 x 3 sums, one tile of rows and one of columns, which take turns so that a step of 16 units loads seven
 // tiles for its six products (56 cycles of the load ports for 96 of the unit).
@@ -16,7 +18,8 @@
 // Rows. A group of 17 to 32 rows is two tiles of half as many; where they are odd, one row is in both and comes out the
 // same twice.
 //
-// A last step of fewer than 16 units, which would reach into what comes next, is done on copies that end with zeros.
+// A last step of fewer than 16 units: rows end with zeros, and the panel's part, after which comes another panel, is
+// copied.
 #include "kernels/amx/matrix_unit_parts.hpp"
 #include "kernels/amx/tiles.hpp"
 #include "kernels/matmul_int8_values.hpp"
@@ -28,12 +31,13 @@ constexpr int group_rows = matrix_group_rows;
 static_assert(group_rows == 2 * tile_units);
 constexpr std::int64_t rows_at_once = 4;        // of the epilogue: fewer do not repay what it begins with
 constexpr std::int64_t small_panel = 40 << 10;  // bytes that the level-1 cache holds beside sums and results
+constexpr std::int64_t step_bytes = group_rows * std::int64_t{tile_bytes};
 constexpr std::int64_t panel_row_bytes = panel_width<float> * std::int64_t{4};
 static_assert(panel_width<float> == 3 * tile_units);
 
 using Bytes = const char*;
 
-// A group of rows: how many tiles, of how many rows, and where the second one begins.
+// A group of rows: how many tiles, of how many rows, and which row is the second one's first.
 template <int Tiles>
 struct RowGroup {
   int tile_rows, second;
@@ -48,13 +52,12 @@ ATTNLIB_INLINE void begin_sums(RowGroup<Tiles>) {
 // sums += left * panel, step after step: tiles 0 to 2 for the first rows, 3 to 5 for the second ones. beside(step) is
 // for what the vectors can do while the unit multiplies.
 template <class Product, bool RowsPassing, int Tiles, class Beside>
-ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, std::int64_t left_bytes, Bytes panel,
-                              std::int64_t steps, Beside beside) {
+ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, Bytes panel, std::int64_t steps, Beside beside) {
   const auto load_rows = [=](Bytes rows) __attribute__((always_inline)) {
     if constexpr (RowsPassing)
-      load_passing_tile<6>(rows, left_bytes);
+      load_passing_tile<6>(rows, tile_bytes);
     else
-      load_tile<6>(rows, left_bytes);
+      load_tile<6>(rows, tile_bytes);
   };
   for (std::int64_t step = 0; step < steps; ++step) {
     beside(step);
@@ -66,14 +69,14 @@ ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, std::int64_t le
     load_tile<7>(panel + 2 * tile_bytes, panel_row_bytes);
     Product::template multiply_add<2, 6, 7>();
     if constexpr (Tiles == 2) {
-      load_rows(left + group.second * left_bytes);
+      load_rows(left + group.second * tile_bytes);
       Product::template multiply_add<5, 6, 7>();
       load_tile<7>(panel + tile_bytes, panel_row_bytes);
       Product::template multiply_add<4, 6, 7>();
       load_tile<7>(panel, panel_row_bytes);
       Product::template multiply_add<3, 6, 7>();
     }
-    left += tile_bytes;
+    left += step_bytes;
     panel += tile_units * panel_row_bytes;
   }
 }
@@ -88,15 +91,6 @@ ATTNLIB_INLINE void end_sums(RowGroup<Tiles> group, char* sums) {
     store_tile<3>(sums, panel_row_bytes);
     store_tile<4>(sums + tile_bytes, panel_row_bytes);
     store_tile<5>(sums + 2 * tile_bytes, panel_row_bytes);
-  }
-}
-
-// The last units of rows, where they are fewer than a step's: 16 to a row, zeros after them.
-void copy_last_units(const void* source, std::int64_t row_bytes, std::int64_t rows, std::int64_t bytes, char* target) {
-  for (std::int64_t row = 0; row < rows; ++row) {
-    __builtin_memset(target + row * tile_bytes, 0, tile_bytes);
-    __builtin_memcpy(target + row * tile_bytes, static_cast<Bytes>(source) + row * row_bytes,
-                     static_cast<std::uint64_t>(bytes));
   }
 }
 
@@ -123,13 +117,11 @@ __attribute__((noinline)) void finish_up_to(const MatmulBlock& block, Finished<S
 template <class T, class Product, bool RowsPassing, class ValuesOf>
 void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   using SumElement = typename Product::SumElement;
-  const std::int64_t left_bytes = block.left_stride * 4;
   const std::int64_t steps = block.depth / tile_units, last_units = block.depth % tile_units;
-  alignas(64) char last_of_left[matrix_block_rows * tile_bytes];
+  const std::int64_t group_bytes = (steps + (last_units > 0 ? 1 : 0)) * step_bytes;
   alignas(64) char last_of_panel[tile_units * panel_row_bytes];
   alignas(64) SumElement sums[2][group_rows * panel_width<float>];
   const auto left = static_cast<Bytes>(block.left);
-  if (last_units > 0) copy_last_units(left + steps * tile_bytes, left_bytes, block.rows, last_units * 4, last_of_left);
 
   TileShapes shapes;
   int shaped_for = 0;
@@ -154,18 +146,17 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
     for (std::int64_t row = 0; row < block.rows; row += group_rows) {
       const int rows = block.rows - row < group_rows ? static_cast<int>(block.rows - row) : group_rows;
       const Finished<SumElement> current{row, column, rows, columns, sums[groups_begun++ % 2]};
-      fetch_ends<T>(block, row, column, rows);
+      const Bytes rows_of_group = left + row / group_rows * group_bytes;
       const auto multiply = [&]<int Tiles>(RowGroup<Tiles> group) __attribute__((always_inline)) {
         shape_for(group.tile_rows);
         begin_sums(group);
-        add_steps<Product, RowsPassing>(group, left + row * left_bytes, left_bytes, panel, steps,
+        add_steps<Product, RowsPassing>(group, rows_of_group, panel, steps,
                                         [&](std::int64_t step) __attribute__((always_inline)) {
                                           const std::int64_t due = previous.rows * (step + 1) / steps;
                                           finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
                                         });
         if (last_units > 0)
-          add_steps<Product, false>(group, last_of_left + row * tile_bytes, tile_bytes, last_of_panel, 1,
-                                    [](std::int64_t) {});
+          add_steps<Product, false>(group, rows_of_group + steps * step_bytes, last_of_panel, 1, [](std::int64_t) {});
         end_sums(group, reinterpret_cast<char*>(current.sums));
       };
       if (rows > tile_units)
@@ -188,6 +179,20 @@ void multiply_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
 }
 
 }  // namespace
+
+void arrange_rows(const MatrixUnitRows* arguments) noexcept {
+  const MatrixUnitRows& task = *arguments;
+  const std::int64_t whole = task.row_bytes / tile_bytes * tile_bytes, rest = task.row_bytes - whole;
+  for (std::int64_t row = 0; row < task.rows; ++row) {
+    const char* source = static_cast<Bytes>(task.source) + row * task.source_stride;
+    char* target = static_cast<char*>(task.target) + row * tile_bytes;
+    for (std::int64_t i = 0; i < whole; i += tile_bytes, target += step_bytes)
+      __builtin_memcpy(target, source + i, tile_bytes);
+    if (rest == 0) continue;
+    __builtin_memset(target, 0, tile_bytes);
+    __builtin_memcpy(target, source + whole, static_cast<std::uint64_t>(rest));
+  }
+}
 
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
   multiply_in_tiles<bfloat16, Bfloat16Tiles>(*block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {

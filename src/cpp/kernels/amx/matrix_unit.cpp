@@ -1,12 +1,15 @@
 #include "kernels/matrix_unit.hpp"
 
 #include "kernels/amx/matrix_unit_parts.hpp"
+#include "kernels/amx/tiles.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 
 extern constinit const MatrixUnitKernels matrix_unit_kernels = {
     .tile_rows = matrix_group_rows,
     .block_rows = matrix_block_rows,
+    .step_bytes = tile_bytes,
+    .arrange_rows = arrange_rows,
     .multiply_bfloat16 = multiply_bfloat16_tiles,
     .multiply_int8 = {multiply_int8_tiles<float>, nullptr, multiply_int8_tiles<float16>, multiply_int8_tiles<bfloat16>},
     .attend_bfloat16 = attend_bfloat16,

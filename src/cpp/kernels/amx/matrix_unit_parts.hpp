@@ -8,6 +8,7 @@ namespace attnlib::ATTNLIB_ISA {
 // kernels/amx/matmul.cpp
 constexpr int matrix_group_rows = 32;            // multiplied together
 constexpr std::int64_t matrix_block_rows = 256;  // at most
+void arrange_rows(const MatrixUnitRows* rows) noexcept;
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept;
 template <class T>
 void multiply_int8_tiles(const MatmulBlock* block) noexcept;
