@@ -20,8 +20,8 @@ struct MatrixUnitRows {
 };
 
 struct MatrixUnitKernels {
-  // Rows that a product multiplies together, and the most of a block.
-  std::int64_t tile_rows, block_rows;
+  // Rows that a product multiplies together; the most rows of a block, and the most bytes of them.
+  std::int64_t tile_rows, block_rows, block_bytes;
   // Of a row, in one step.
   std::int64_t step_bytes;
   void (*arrange_rows)(const MatrixUnitRows* rows) noexcept;

@@ -129,6 +129,13 @@ class Left {
   // What some rows take in memory; 0 if there is something between them.
   std::int64_t bytes_end_to_end(std::int64_t rows) const { return rows * bytes_end_to_end_; }
 
+  // No more rows of a block than a matrix unit wants bytes of them.
+  std::int64_t most_rows(std::int64_t rows) const {
+    if (arranged_ == 0) return rows;
+    const MatrixUnitKernels& unit = *kernels().matrix_unit;
+    return std::clamp(unit.block_bytes / arranged_ / unit.tile_rows * unit.tile_rows, unit.tile_rows, rows);
+  }
+
   // The rows from `row` on.
   void give(MatmulBlock& block, std::int64_t row) const {
     block.left = data_ + row * (arranged_ > 0 ? arranged_ : stride_ * element_size_);
@@ -154,6 +161,7 @@ class Left {
 
 void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
   auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind);
+  most_rows = left.most_rows(most_rows);
   const std::int64_t width = panel_width_of(panels.kind);
   // Many threads want many blocks.
   if (ceil_div(p.rows, most_rows) * ceil_div(p.columns, width) < 4 * static_cast<std::int64_t>(threads))

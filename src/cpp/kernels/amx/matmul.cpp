@@ -132,6 +132,10 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
     shapes.apply();
   };
 
+  // The next panel comes to the level-2 cache meanwhile, unless few rows leave no time for it.
+  const std::int64_t row_groups = (block.rows + group_rows - 1) / group_rows;
+  const std::int64_t lines_a_step =
+      row_groups < 4 ? 0 : (tile_units * panel_row_bytes / 64 + row_groups - 1) / row_groups;
   int groups_begun = 0;
   Finished<SumElement> previous{};
   for (std::int64_t column = 0; column < block.columns; column += panel_width<float>) {
@@ -143,6 +147,7 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
       __builtin_memcpy(last_of_panel, panel + steps * tile_units * panel_row_bytes,
                        static_cast<std::uint64_t>(last_units * panel_row_bytes));
     }
+    const char* next_panel = panel + block.panel_stride * 4;
     for (std::int64_t row = 0; row < block.rows; row += group_rows) {
       const int rows = block.rows - row < group_rows ? static_cast<int>(block.rows - row) : group_rows;
       const Finished<SumElement> current{row, column, rows, columns, sums[groups_begun++ % 2]};
@@ -152,6 +157,8 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
         begin_sums(group);
         add_steps<Product, RowsPassing>(group, rows_of_group, panel, steps,
                                         [&](std::int64_t step) __attribute__((always_inline)) {
+                                          for (std::int64_t i = 0; i < lines_a_step; ++i, next_panel += 64)
+                                            __builtin_prefetch(next_panel, 0, 2);
                                           const std::int64_t due = previous.rows * (step + 1) / steps;
                                           finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
                                         });

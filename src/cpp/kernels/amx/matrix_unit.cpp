@@ -8,6 +8,7 @@ namespace attnlib::ATTNLIB_ISA {
 extern constinit const MatrixUnitKernels matrix_unit_kernels = {
     .tile_rows = matrix_group_rows,
     .block_rows = matrix_block_rows,
+    .block_bytes = matrix_block_bytes,
     .step_bytes = tile_bytes,
     .arrange_rows = arrange_rows,
     .multiply_bfloat16 = multiply_bfloat16_tiles,

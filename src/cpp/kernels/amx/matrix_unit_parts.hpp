@@ -7,7 +7,9 @@ namespace attnlib::ATTNLIB_ISA {
 
 // kernels/amx/matmul.cpp
 constexpr int matrix_group_rows = 32;            // multiplied together
-constexpr std::int64_t matrix_block_rows = 256;  // at most
+constexpr std::int64_t matrix_block_rows = 512;  // at most
+// Of a block's rows: with two panels and what is written they stay in the level-2 cache (2 MB) while all panels pass.
+constexpr std::int64_t matrix_block_bytes = 768 << 10;
 void arrange_rows(const MatrixUnitRows* rows) noexcept;
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept;
 template <class T>
