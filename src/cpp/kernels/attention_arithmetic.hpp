@@ -2,6 +2,7 @@
 // bfloat16 in pairs along the reduction. Everything else about a tile is the same for both.
 #pragma once
 
+#include "kernels/attention.hpp"
 #include "kernels/simd/vector.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -22,6 +23,7 @@ struct TileArithmetic {
   static constexpr int weight_group = 1;       // keys whose weights lie, and are multiplied, together
   static constexpr int key_block = 128;
   static constexpr int staged_blocks = 1;       // at a time
+  static constexpr int tiles_per_task = attention_tiles_per_task;
   static constexpr bool scales_queries = true;  // else the scores are scaled
   static constexpr bool scales_late = false;    // as they become weights, if nothing else is done to them
   static constexpr bool rounds_weights = false;
@@ -92,6 +94,7 @@ struct PairArithmetic {
   static constexpr int weight_group = 2;
   static constexpr int key_block = 128;
   static constexpr int staged_blocks = 1;        // at a time
+  static constexpr int tiles_per_task = attention_tiles_per_task;
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
   static constexpr bool scales_late = false;
   static constexpr bool rounds_weights = true;
