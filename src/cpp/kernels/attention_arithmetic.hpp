@@ -62,7 +62,7 @@ struct TileArithmetic {
     return staged;
   }
   static const Element* stage_keys(const T* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
-                                   C* staged) {
+                                   std::int64_t, C* staged) {
     return stage(source, stride, count, width, staged);
   }
   static const Element* stage_values(const T* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
@@ -126,7 +126,7 @@ struct PairArithmetic {
   static constexpr std::int64_t value_elements(std::int64_t value_size) { return key_block / 2 * padded(value_size); }
 
   static const Element* stage_keys(const bfloat16* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
-                                   C* staged) {
+                                   std::int64_t, C* staged) {
     if (stride == width && width % 2 == 0) return source;
     auto* target = reinterpret_cast<bfloat16*>(staged);
     for (std::int64_t row = 0; row < count; ++row)
