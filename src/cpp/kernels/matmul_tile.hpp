@@ -14,7 +14,7 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr std::int64_t depth_block = 768;
+constexpr std::int64_t depth_block = 1024;
 
 template <class C>
 constexpr int panel_width = product_vectors * lanes<C>;
@@ -196,7 +196,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Rows are dealt out evenly: 17 rows are tiles of 6, 6 and 5, not of 8, 8 and 1; chunks of the depth likewise.
   const std::int64_t tiles = (block.rows + Arithmetic::rows - 1) / Arithmetic::rows;
   const std::int64_t chunks = block.depth <= depth_block ? 1 : (block.depth + depth_block - 1) / depth_block;
-  const bool plain = Direct && chunks == 1 && block.bias == nullptr && block.residual == nullptr &&
+  const bool plain = Direct && block.bias == nullptr && block.residual == nullptr &&
                      block.activation == Activation::none;
   alignas(vector_bytes) SumElement sums[largest_block_rows * panel_width<C>];
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
@@ -228,7 +228,8 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         const std::int64_t fetch_to = next_bytes * ++tiles_begun / (tiles * panels * chunks);
         for (; fetched < fetch_to; fetched += 64) __builtin_prefetch(next_rows + fetched, 0, 2);
         // What comes after this part of the panel in memory is needed next: the first tiles fetch it into the level-2
-        // cache, each a line in a step. A single tile has no time to spare.
+        // cache, each a line in a step. A single tile has no time to fetch all: one line of a step, two pages ahead,
+        // lets the hardware's streams begin each page before its time.
         constexpr std::int64_t step_bytes = panel_width<C> * std::int64_t{sizeof(*units)};
         constexpr std::int64_t step_lines = step_bytes < 64 ? 1 : step_bytes / 64;
         const std::int64_t tile_index = tiles - left_over;
@@ -239,12 +240,14 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         } else if (!in_place && tiles > 1 && tile_index < step_lines) {
           next.step = step_bytes < 64 ? step_bytes : 64;
           next.place += (end - begin) * (step_bytes + tile_index * next.step);
+        } else if (!in_place && rows >= 4 && tiles == 1) {
+          next = {next.place + 8192, step_bytes};
         }
         if (chunk == chunks - 1) fetch_ends<T>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {
             run(first, block.left_stride, units, block.depth_stride, end - begin,
-                static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, false, next);
+                static_cast<T*>(block.out) + row * block.out_stride + column, block.out_stride, chunk > 0, next);
             row += rows;
             continue;
           }
