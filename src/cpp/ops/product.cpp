@@ -27,16 +27,27 @@ const MatrixUnitKernels* matrix_unit_for(ProductKind kind) {
   return kind == ProductKind::bfloat16_dot || kind == ProductKind::int8 ? kernels().matrix_unit : nullptr;
 }
 
+// What a row takes, arranged for the unit.
+std::int64_t arranged_row_bytes(const MatrixUnitKernels& unit, ProductKind kind, std::int64_t depth) {
+  const std::int64_t bytes = kind == ProductKind::int8 ? depth : 2 * depth;
+  return std::max<std::int64_t>(ceil_div(bytes, unit.step_bytes), 1) * unit.step_bytes;
+}
+
+// How many of them stay in the level-2 cache while all panels pass by.
+std::int64_t rows_of_a_block(const MatrixUnitKernels& unit, std::int64_t row_bytes) {
+  return std::clamp(unit.block_bytes / row_bytes / unit.tile_rows * unit.tile_rows, unit.tile_rows, unit.block_rows);
+}
+
 // How a product is multiplied: by the rung's matrix unit where it has one for the kind, and by its vectors.
 struct Multiplication {
   MultiplyFunction multiply;
   std::int64_t tile_rows, block_rows;
 };
-Multiplication multiplication(DType dtype, ProductKind kind) {
+Multiplication multiplication(DType dtype, ProductKind kind, std::int64_t depth) {
   const KernelTable& table = kernels();
   if (const MatrixUnitKernels* unit = matrix_unit_for(kind); unit != nullptr)
     return {kind == ProductKind::int8 ? unit->multiply_int8[index_of(dtype)] : unit->multiply_bfloat16,
-            unit->tile_rows, unit->block_rows};
+            unit->tile_rows, rows_of_a_block(*unit, arranged_row_bytes(*unit, kind, depth))};
   return {table.matmul->multiply[index_of(dtype)][index_of(kind)],
           table.matmul->tile_rows[kind == ProductKind::float64 ? 1 : 0], largest_block_rows};
 }
@@ -78,7 +89,7 @@ class Left {
     // A matrix unit has its rows in groups, arranged otherwise.
     const std::int64_t together = matrix_unit == nullptr ? 32 : matrix_unit->tile_rows;
     const std::int64_t arranged_bytes =
-        matrix_unit == nullptr ? row_bytes : ceil_div(row_bytes, matrix_unit->step_bytes) * matrix_unit->step_bytes;
+        matrix_unit == nullptr ? row_bytes : arranged_row_bytes(*matrix_unit, kind, p.depth);
     if (matrix_unit == nullptr)
       bytes_end_to_end_ = row_bytes;
     else
@@ -129,13 +140,6 @@ class Left {
   // What some rows take in memory; 0 if there is something between them.
   std::int64_t bytes_end_to_end(std::int64_t rows) const { return rows * bytes_end_to_end_; }
 
-  // No more rows of a block than a matrix unit wants bytes of them.
-  std::int64_t most_rows(std::int64_t rows) const {
-    if (arranged_ == 0) return rows;
-    const MatrixUnitKernels& unit = *kernels().matrix_unit;
-    return std::clamp(unit.block_bytes / arranged_ / unit.tile_rows * unit.tile_rows, unit.tile_rows, rows);
-  }
-
   // The rows from `row` on.
   void give(MatmulBlock& block, std::int64_t row) const {
     block.left = data_ + row * (arranged_ > 0 ? arranged_ : stride_ * element_size_);
@@ -160,8 +164,7 @@ class Left {
 };
 
 void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
-  auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind);
-  most_rows = left.most_rows(most_rows);
+  auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind, p.depth);
   const std::int64_t width = panel_width_of(panels.kind);
   // Many threads want many blocks.
   if (ceil_div(p.rows, most_rows) * ceil_div(p.columns, width) < 4 * static_cast<std::int64_t>(threads))
@@ -207,6 +210,16 @@ void run_blocks(const Product& p, const Left& left, const Panels& panels, int th
     }
     multiply(&block);
   });
+}
+
+// Some rows of a product.
+Product rows_of(const Product& p, std::int64_t first, std::int64_t count) {
+  Product part = p;
+  part.rows = count;
+  part.a += first * p.a_stride * dtype_size(p.dtype);
+  part.out += first * p.out_stride * dtype_size(p.dtype);
+  if (p.residual != nullptr) part.residual += first * p.residual_stride * dtype_size(p.dtype);
+  return part;
 }
 
 Panels packed_panels(const std::byte* data, ProductKind kind, std::int64_t depth, std::int64_t group_size = 1) {
@@ -317,10 +330,16 @@ void run_product(const Product& p, int threads) {
     if (dot && kind == ProductKind::bfloat16) kind = ProductKind::bfloat16_dot;
     record.kernel = name_of(kind);
     record.plan = "packed weight";
-    const Left left(p, kind, p.packed->group_size(), threads);
     Panels panels = packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size());
     panels.data += p.first_column / panel_width_of(kind) * panels.one_panel;
-    run_blocks(p, left, panels, threads);
+    // As many rows at a time as a matrix unit's blocks are: arranged, they wait in the level-2 cache.
+    const auto [multiply, tile, block_rows] = multiplication(p.dtype, kind, p.depth);
+    const std::int64_t parts = matrix_unit_for(kind) == nullptr ? 1 : ceil_div(p.rows, block_rows * threads);
+    const std::int64_t rows = ceil_div(ceil_div(p.rows, parts), tile) * tile;
+    for (std::int64_t row = 0; row < p.rows; row += rows) {
+      const Product part = rows_of(p, row, std::min(rows, p.rows - row));
+      run_blocks(part, Left(part, kind, p.packed->group_size(), threads), panels, threads);
+    }
     return;
   }
   if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {
