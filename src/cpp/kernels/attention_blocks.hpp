@@ -27,8 +27,9 @@ KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace
   block.count = static_cast<int>(task.keys - begin < A::key_block ? task.keys - begin : A::key_block);
   block.key_stride = task.key_stride;
   block.value_stride = task.value_stride;
-  block.keys = A::stage_keys(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, block.count,
-                             task.head_size, task.rows, workspace.keys + place * rounded<C>(A::key_elements(task.head_size)));
+  block.keys =
+      A::stage_keys(static_cast<const T*>(task.key) + begin * task.key_stride, block.key_stride, block.count,
+                    task.head_size, task.rows, workspace.keys + place * rounded<C>(A::key_elements(task.head_size)));
   block.values =
       A::stage_values(static_cast<const T*>(task.value) + begin * task.value_stride, block.value_stride, block.count,
                       task.value_size, workspace.values + place * rounded<C>(A::value_elements(task.value_size)));

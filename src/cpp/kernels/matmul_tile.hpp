@@ -196,8 +196,8 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Rows are dealt out evenly: 17 rows are tiles of 6, 6 and 5, not of 8, 8 and 1; chunks of the depth likewise.
   const std::int64_t tiles = (block.rows + Arithmetic::rows - 1) / Arithmetic::rows;
   const std::int64_t chunks = block.depth <= depth_block ? 1 : (block.depth + depth_block - 1) / depth_block;
-  const bool plain = Direct && block.bias == nullptr && block.residual == nullptr &&
-                     block.activation == Activation::none;
+  const bool plain =
+      Direct && block.bias == nullptr && block.residual == nullptr && block.activation == Activation::none;
   alignas(vector_bytes) SumElement sums[largest_block_rows * panel_width<C>];
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
   const bool in_place = block.panel_stride == panel_width<C>;

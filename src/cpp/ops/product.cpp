@@ -46,8 +46,8 @@ struct Multiplication {
 Multiplication multiplication(DType dtype, ProductKind kind, std::int64_t depth) {
   const KernelTable& table = kernels();
   if (const MatrixUnitKernels* unit = matrix_unit_for(kind); unit != nullptr)
-    return {kind == ProductKind::int8 ? unit->multiply_int8[index_of(dtype)] : unit->multiply_bfloat16,
-            unit->tile_rows, rows_of_a_block(*unit, arranged_row_bytes(*unit, kind, depth))};
+    return {kind == ProductKind::int8 ? unit->multiply_int8[index_of(dtype)] : unit->multiply_bfloat16, unit->tile_rows,
+            rows_of_a_block(*unit, arranged_row_bytes(*unit, kind, depth))};
   return {table.matmul->multiply[index_of(dtype)][index_of(kind)],
           table.matmul->tile_rows[kind == ProductKind::float64 ? 1 : 0], largest_block_rows};
 }
@@ -81,8 +81,7 @@ class Left {
       return;
     }
     if (!quantised && as_it_is && matrix_unit == nullptr)
-      dispatch_record().add_note(nullptr,
-                                 "rows copied: their length or distance is odd, and this kernel takes pairs");
+      dispatch_record().add_note(nullptr, "rows copied: their length or distance is odd, and this kernel takes pairs");
     stride_ = padded;
     groups_ = groups;
     const std::int64_t row_bytes = padded * element_size_;
@@ -252,8 +251,7 @@ void run_packing(const Product& p, ProductKind kind, int threads) {
 }
 
 const char* name_of(ProductKind kind) {
-  if (matrix_unit_for(kind) != nullptr)
-    return kind == ProductKind::int8 ? "int8 matrix unit" : "bfloat16 matrix unit";
+  if (matrix_unit_for(kind) != nullptr) return kind == ProductKind::int8 ? "int8 matrix unit" : "bfloat16 matrix unit";
   constexpr const char* names[] = {
       "float32",          "float64",         "float16 widened", "bfloat16 widened", "bfloat16 dot product",
       "int8 dot product", "int4 dot product"};

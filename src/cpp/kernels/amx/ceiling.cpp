@@ -39,9 +39,8 @@ double multiply_tiles(std::int64_t steps, int elements_of_unit, Number number) {
 
 double ceiling_bfloat16(std::int64_t steps) noexcept {
   // Either sign, 1/2 to 2.
-  return multiply_tiles<Bfloat16Tiles>(steps, 2, [](std::uint16_t random) {
-    return static_cast<std::uint16_t>(0x3f00u | (random & 0x80ffu));
-  });
+  return multiply_tiles<Bfloat16Tiles>(
+      steps, 2, [](std::uint16_t random) { return static_cast<std::uint16_t>(0x3f00u | (random & 0x80ffu)); });
 }
 double ceiling_int8(std::int64_t steps) noexcept {
   return multiply_tiles<Int8Tiles>(steps, 4, [](std::uint16_t random) { return random; });

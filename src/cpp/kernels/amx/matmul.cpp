@@ -1,7 +1,7 @@
-// Matrix products by tiles. Panels of units (kernels/matmul.hpp) are what tiles are loaded from, as they lie: 16 units of
-// 16 of the panel's 48 columns. Rows are arranged first (arrange_rows): in groups of 32, and in a group step after step,
-// 64 bytes of each row, so that a tile of rows is 1 KB without gaps. Wherever rows of an array lie, half of such pieces
-// would go across two cache lines, and several of a tile into the same set of a cache.
+// Matrix products by tiles. Panels of units (kernels/matmul.hpp) are what tiles are loaded from, as they lie: 16 units
+// of 16 of the panel's 48 columns. Rows are arranged first (arrange_rows): in groups of 32, and in a group step after
+// step, 64 bytes of each row, so that a tile of rows is 1 KB without gaps. Wherever rows of an array lie, half of such
+// pieces would go across two cache lines, and several of a tile into the same set of a cache.
 //
 // Tile budget: 2 x 3 sums, one tile of rows and one of columns, which take turns so that a step of 16 units loads seven
 // tiles for its six products (56 cycles of the load ports for 96 of the unit).
@@ -136,6 +136,8 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   const std::int64_t row_groups = (block.rows + group_rows - 1) / group_rows;
   const std::int64_t lines_a_step =
       row_groups < 4 ? 0 : (tile_units * panel_row_bytes / 64 + row_groups - 1) / row_groups;
+  // So does what a group's epilogue will write and add, a few rows in each step.
+  const int rows_a_step = steps == 0 ? 0 : static_cast<int>((group_rows + steps - 1) / steps);
   int groups_begun = 0;
   Finished<SumElement> previous{};
   for (std::int64_t column = 0; column < block.columns; column += panel_width<float>) {
@@ -155,10 +157,15 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
       const auto multiply = [&]<int Tiles>(RowGroup<Tiles> group) __attribute__((always_inline)) {
         shape_for(group.tile_rows);
         begin_sums(group);
+        int rows_fetched = 0;
         add_steps<Product, RowsPassing>(group, rows_of_group, panel, steps,
                                         [&](std::int64_t step) __attribute__((always_inline)) {
                                           for (std::int64_t i = 0; i < lines_a_step; ++i, next_panel += 64)
                                             __builtin_prefetch(next_panel, 0, 2);
+                                          if (rows_fetched < rows) {
+                                            fetch_ends<T>(block, row + rows_fetched, column, rows_a_step);
+                                            rows_fetched += rows_a_step;
+                                          }
                                           const std::int64_t due = previous.rows * (step + 1) / steps;
                                           finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
                                         });
