@@ -243,7 +243,8 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         } else if (!in_place && rows >= 4 && tiles == 1) {
           next = {next.place + 8192, step_bytes};
         }
-        if (chunk == chunks - 1) fetch_ends<T>(block, row, column, rows);
+        // Not of small products: their tiles are over too soon.
+        if (chunk == chunks - 1 && !in_place) fetch_ends<T>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {
             run(first, block.left_stride, units, block.depth_stride, end - begin,
