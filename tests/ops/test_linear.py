@@ -91,6 +91,26 @@ def test_rows_that_begin_anywhere(k: int, dtype: np.dtype[Any], rng: np.random.G
         assert same_bits(result, results[0][: len(result)])
 
 
+@pytest.mark.parametrize("packing", ["bfloat16", "int8"])
+@pytest.mark.parametrize(("rows", "k"), [(1100, 40), (300, 6200), (300, 12400)])
+def test_rows_in_parts(rows: int, k: int, packing: str, rng: np.random.Generator) -> None:
+    """A matrix unit takes as many rows at a time as fit into a cache: the same bits as each row by itself."""
+    weight = al.pack_weight(normal(rng, (50, k), BFLOAT16, k**-0.5), dtype=packing)
+    x = normal(rng, (rows, k + 3), BFLOAT16)[:, :k]
+    x[rows - 5, 7] = 300.0  # an outlier of int8, in the last part
+    bias, residual = normal(rng, (50,), BFLOAT16), normal(rng, (rows, 50), BFLOAT16)
+    with al.num_threads(2):
+        result = al.linear(x, weight, bias, residual=residual)
+    with al.num_threads(1):
+        assert same_bits(al.linear(x, weight, bias, residual=residual), result)
+        for row in (0, 31, 32, 127, 128, 255, rows - 5, rows - 1):
+            alone = al.linear(x[row : row + 1], weight, bias, residual=residual[row : row + 1])
+            assert same_bits(alone[0], result[row])
+    check_rows = slice(rows - 20, rows)
+    expected = al.linear(x[check_rows], weight, bias, residual=residual[check_rows])
+    assert same_bits(expected, result[check_rows])
+
+
 @packed_or_not
 @by_dtype
 def test_residual_in_place(dtype: np.dtype[Any], packed: bool, rng: np.random.Generator) -> None:

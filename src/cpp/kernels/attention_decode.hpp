@@ -22,10 +22,10 @@
 // Where there is a matrix unit, it multiplies the same pairs (kernels/amx/attention_decode.cpp), 32 features or keys a
 // step.
 //
-// Order. A score adds its features lane by lane, then through the tree; a chunk's output adds its keys in order; chunks
-// join in order. Keys that a row may not see weigh exactly 0 and chunks of such keys leave it as it was. So bits depend
-// on the row's own keys and on nothing else, and whether one task walks all chunks or many share them is the same.
-// Errors grow like sqrt(decode_chunk + chunks).
+// Order. A score adds its features lane by lane, then through the tree; a chunk's output adds its keys in order (the
+// matrix unit: the even and the odd ones of a step apart); chunks join in order. Keys that a row may not see weigh
+// exactly 0 and chunks of such keys leave it as it was. So bits depend on the row's own keys and on nothing else, and
+// whether one task walks all chunks or many share them is the same. Errors grow like sqrt(decode_chunk + chunks).
 #pragma once
 
 #include "kernels/attention.hpp"

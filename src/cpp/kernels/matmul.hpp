@@ -7,7 +7,7 @@
 // Layout. b is cut into panels of `panel_width` columns (a few registers); inside a panel the columns of one unit lie
 // together: unit (k, n) = panels[n / width * panel_stride + k * depth_stride + n % width]. Packed panels are dense
 // (depth_stride = width) and padded with zeros; a row-major b is its own panels with depth_stride = its row stride.
-// a is read row by row, one broadcast at a time.
+// a is read row by row, one broadcast at a time; a matrix unit has its rows arranged (kernels/matrix_unit.hpp).
 //
 // Register budget. A tile of R rows and V vectors keeps R*V accumulators; one step loads V vectors of b and R
 // broadcasts of a for R*V fused multiply-adds. With two load ports and two FMA ports of latency 4, at least 8
@@ -44,8 +44,8 @@ constexpr std::int64_t largest_block_rows = 96;
 
 struct MatmulBlock {
   std::int64_t rows, columns, depth;  // depth in units
-  const void* left;                   // rows of units
-  std::int64_t left_stride;           // in units
+  const void* left;                   // rows of units, or arranged ones
+  std::int64_t left_stride;           // in units; not of arranged rows
   // What follows in memory and is needed next: after the last row of left, and after b that is read in place.
   std::int64_t left_bytes_after, panel_bytes_after;
   const void* panels;

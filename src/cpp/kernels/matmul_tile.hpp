@@ -116,10 +116,11 @@ ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement
   }
 }
 
-// The same for fewer columns.
-template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
-ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
-                                     std::int64_t column, int rows, int columns, ValuesOf values_of) {
+// The same for fewer columns, which are few of all, and for activations that products seldom end with: one copy of the
+// code, that asks for the activation each time.
+template <class T, class SumElement, class ValuesOf, class C = compute_type<T>>
+__attribute__((noinline)) void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
+                                                std::int64_t column, int rows, int columns, ValuesOf values_of) {
   const C* bias = block.bias == nullptr ? nullptr : static_cast<const C*>(block.bias) + column;
   for (int r = 0; r < rows; ++r) {
     const auto values = values_of(row + r, column);
@@ -134,7 +135,7 @@ ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement*
       };
       vec<C> value = values(tile + r * panel_width<C> + n, n);
       if (bias != nullptr) value = value + load_some(bias + n);
-      value = activate<C>(kind, value);
+      value = activate<C>(block.activation, value);
       if (residual != nullptr) value = value + load_some(residual + n);
       if (count == lanes<C>)
         store(out + n, value);
@@ -147,11 +148,10 @@ ATTNLIB_INLINE void finish_part_rows(const MatmulBlock& block, const SumElement*
 template <class T, class SumElement, class ValuesOf>
 ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row, std::int64_t column,
                                 int rows, int columns, ValuesOf values_of) {
+  if (columns < panel_width<compute_type<T>>)
+    return finish_part_rows<T>(block, tile, row, column, rows, columns, values_of);
   const auto finish = [&]<Activation kind>() __attribute__((always_inline)) {
-    if (columns == panel_width<compute_type<T>>)
-      finish_whole_rows<T, kind>(block, tile, row, column, rows, values_of);
-    else
-      finish_part_rows<T, kind>(block, tile, row, column, rows, columns, values_of);
+    finish_whole_rows<T, kind>(block, tile, row, column, rows, values_of);
   };
   switch (block.activation) {
     case Activation::none:
@@ -165,9 +165,8 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
     case Activation::silu:
       return finish.template operator()<Activation::silu>();
     case Activation::tanh:
-      return finish.template operator()<Activation::tanh>();
     case Activation::sigmoid:
-      return finish.template operator()<Activation::sigmoid>();
+      return finish_part_rows<T>(block, tile, row, column, rows, columns, values_of);
   }
 }
 
@@ -243,7 +242,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         } else if (!in_place && rows >= 4 && tiles == 1) {
           next = {next.place + 8192, step_bytes};
         }
-        // Not of small products: their tiles are over too soon.
+        // Tiles of a b that is read in place are few, or over too soon.
         if (chunk == chunks - 1 && !in_place) fetch_ends<T>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {

@@ -10,8 +10,8 @@
 
 namespace attnlib {
 
-// Up to `tile_rows` rows of units, to be arranged as the unit loads them: step_bytes of each, then the next step_bytes
-// of each, tile_rows apart however many there are; the last ones end with zeros.
+// Up to `group_rows` rows of units, to be arranged as the unit loads them: step_bytes of each, then the next step_bytes
+// of each, group_rows apart however many there are; the last ones end with zeros.
 struct MatrixUnitRows {
   std::int64_t rows, row_bytes;
   const void* source;
@@ -21,11 +21,11 @@ struct MatrixUnitRows {
 
 struct MatrixUnitKernels {
   // Rows that a product multiplies together; the most rows of a block, and the most bytes of them.
-  std::int64_t tile_rows, block_rows, block_bytes;
+  std::int64_t group_rows, block_rows, block_bytes;
   // Of a row, in one step.
   std::int64_t step_bytes;
   void (*arrange_rows)(const MatrixUnitRows* rows) noexcept;
-  // `left` of a block is groups of tile_rows arranged rows, one after the other.
+  // `left` of a block is groups of group_rows arranged rows, one after the other.
   MultiplyFunction multiply_bfloat16;           // pairs on both sides, out of bfloat16
   MultiplyFunction multiply_int8[dtype_count];  // by the type of out; null for float64
   std::int64_t attention_tiles_per_task;

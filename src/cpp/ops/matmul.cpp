@@ -102,12 +102,18 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
   const Shape a_strides = broadcast_strides(a.shape.first(a.rank() - 2), a.strides, leading, "matmul: a");
   const Shape b_strides = broadcast_strides(b.shape.first(b.rank() - 2), b.strides, leading, "matmul: b");
   const std::int64_t batch = leading.size();
+  const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));
+  const int threads = threads_for(nanoseconds * static_cast<double>(batch));
+  // One thread's next matrices are fetched while it multiplies these, if the caches can wait with them.
+  const double both_bytes = static_cast<double>(depth) * (static_cast<double>(rows) + static_cast<double>(columns)) *
+                            static_cast<double>(dtype_size(a.dtype));
+  const bool fetches_next = threads == 1 && both_bytes <= 256.0 * 1024.0;
   const auto run = [&](std::int64_t index, int threads) {
     Product one = product;
     one.a = a.at(offset_of(index, leading, a_strides, leading_axes));
     one.b = b.at(offset_of(index, leading, b_strides, leading_axes));
     one.out = out_given.at(offset_of(index, leading, out_leading_strides, leading_axes));
-    if (index + 1 < batch) {
+    if (fetches_next && index + 1 < batch) {
       const std::int64_t size = dtype_size(a.dtype), a_bytes = rows * depth * size, b_bytes = depth * columns * size;
       const bool a_follows = a.at(offset_of(index + 1, leading, a_strides, leading_axes)) == one.a + a_bytes;
       const bool b_follows = b.at(offset_of(index + 1, leading, b_strides, leading_axes)) == one.b + b_bytes;
@@ -116,8 +122,6 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
     }
     run_product(one, threads);
   };
-  const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));
-  const int threads = threads_for(nanoseconds * static_cast<double>(batch));
   if (batch >= 4 * threads && nanoseconds < 1e7) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });
   } else {
@@ -238,7 +242,7 @@ void linear_in_parts(const TensorView& x, std::span<const PackedWeight* const> p
     TensorView target = out;
     target.data = out.at(first[static_cast<std::size_t>(part)] * out.strides.from_end(1));
     target.shape[out.rank() - 1] = weight.out_features();
-    linear(x, weight, {}, target);
+    linear(x, weight, {.threads = across > 1 ? 1 : 0}, target);
   });
 }
 

@@ -1,11 +1,11 @@
 #include "ops/product.hpp"
 
 #include <algorithm>
-#include <optional>
 
 #include "attnlib/tensor_view.hpp"
 #include "isa/dispatch.hpp"
 #include "ops/panels.hpp"
+#include "ops/product_rows.hpp"
 #include "runtime/dispatch_record.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/workspace.hpp"
@@ -18,40 +18,6 @@ constexpr std::int64_t rows_worth_packing = 24;
 // Fewer still, and b is walked row by row.
 constexpr std::int64_t rows_worth_tiles = 9;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-int index_of(DType dtype) { return static_cast<int>(dtype); }
-int index_of(ProductKind kind) { return static_cast<int>(kind); }
-
-// The rung's matrix unit, if it has one for the kind.
-const MatrixUnitKernels* matrix_unit_for(ProductKind kind) {
-  return kind == ProductKind::bfloat16_dot || kind == ProductKind::int8 ? kernels().matrix_unit : nullptr;
-}
-
-// What a row takes, arranged for the unit.
-std::int64_t arranged_row_bytes(const MatrixUnitKernels& unit, ProductKind kind, std::int64_t depth) {
-  const std::int64_t bytes = kind == ProductKind::int8 ? depth : 2 * depth;
-  return std::max<std::int64_t>(ceil_div(bytes, unit.step_bytes), 1) * unit.step_bytes;
-}
-
-// How many of them stay in the level-2 cache while all panels pass by.
-std::int64_t rows_of_a_block(const MatrixUnitKernels& unit, std::int64_t row_bytes) {
-  return std::clamp(unit.block_bytes / row_bytes / unit.tile_rows * unit.tile_rows, unit.tile_rows, unit.block_rows);
-}
-
-// How a product is multiplied: by the rung's matrix unit where it has one for the kind, and by its vectors.
-struct Multiplication {
-  MultiplyFunction multiply;
-  std::int64_t tile_rows, block_rows;
-};
-Multiplication multiplication(DType dtype, ProductKind kind, std::int64_t depth) {
-  const KernelTable& table = kernels();
-  if (const MatrixUnitKernels* unit = matrix_unit_for(kind); unit != nullptr)
-    return {kind == ProductKind::int8 ? unit->multiply_int8[index_of(dtype)] : unit->multiply_bfloat16, unit->tile_rows,
-            rows_of_a_block(*unit, arranged_row_bytes(*unit, kind, depth))};
-  return {table.matmul->multiply[index_of(dtype)][index_of(kind)],
-          table.matmul->tile_rows[kind == ProductKind::float64 ? 1 : 0], largest_block_rows};
-}
-
 // Where the kernels find b: panels, in units of `kind`.
 struct Panels {
   const std::byte* data;
@@ -60,109 +26,7 @@ struct Panels {
   std::int64_t one_panel;                   // in bytes
 };
 
-// a as the kernels read it: rows of units, in place or in scratch memory, and what quantised rows need beside them.
-class Left {
- public:
-  Left(const Product& p, ProductKind kind, std::int64_t group_size, int threads) {
-    const std::int64_t unit = unit_depth(kind, group_size);
-    const std::int64_t padded = ceil_div(p.depth, unit) * unit;
-    const std::int64_t groups = kind == ProductKind::int4 ? padded / group_size : 1;
-    const bool quantised = kind == ProductKind::int8 || kind == ProductKind::int4;
-    const bool as_it_is = kind == ProductKind::bfloat16_dot || p.dtype == compute_dtype(p.dtype);
-    const MatrixUnitKernels* const matrix_unit = matrix_unit_for(kind);
-    element_size_ = quantised ? 1 : kind == ProductKind::bfloat16_dot ? 2 : dtype_size(compute_dtype(p.dtype));
-    unit_ = kind == ProductKind::int4 ? 1 : unit;
-    // In place if every row begins, and ends, with a whole unit.
-    const bool whole_units = padded == p.depth && (p.a_stride % unit == 0 || p.rows == 1);
-    if (as_it_is && !quantised && whole_units && matrix_unit == nullptr) {
-      data_ = p.a;
-      stride_ = p.a_stride;
-      bytes_end_to_end_ = stride_ == padded ? stride_ * element_size_ : 0;
-      return;
-    }
-    if (!quantised && as_it_is && matrix_unit == nullptr)
-      dispatch_record().add_note(nullptr, "rows copied: their length or distance is odd, and this kernel takes pairs");
-    stride_ = padded;
-    groups_ = groups;
-    const std::int64_t row_bytes = padded * element_size_;
-    // A matrix unit has its rows in groups, arranged otherwise.
-    const std::int64_t together = matrix_unit == nullptr ? 32 : matrix_unit->tile_rows;
-    const std::int64_t arranged_bytes =
-        matrix_unit == nullptr ? row_bytes : arranged_row_bytes(*matrix_unit, kind, p.depth);
-    if (matrix_unit == nullptr)
-      bytes_end_to_end_ = row_bytes;
-    else
-      arranged_ = arranged_bytes;
-    staged_.emplace(bytes_for({ceil_div(p.rows, together) * together, arranged_bytes}));
-    if (quantised) {
-      scales_.emplace(bytes_for({p.rows, groups, sizeof(float)}));
-      offsets_.emplace(bytes_for({p.rows, groups, sizeof(std::int32_t)}));
-    }
-    if (kind == ProductKind::int8) outliers_.emplace(bytes_for({p.rows, sizeof(RowOutliers)}));
-    data_ = staged_->as<std::byte>();
-    const auto stage = kernels().matmul->stage[index_of(p.dtype)][index_of(kind)];
-    parallel_for(ceil_div(p.rows, together), threads, [&](std::int64_t task) {
-      const std::int64_t row = task * together;
-      MatmulRows rows{};
-      rows.rows = std::min(together, p.rows - row);
-      rows.depth = p.depth;
-      rows.source = p.a + row * p.a_stride * dtype_size(p.dtype);
-      rows.source_stride = p.a_stride;
-      rows.target = staged_->as<std::byte>() + row * arranged_bytes;
-      rows.target_stride = stride_;
-      rows.group_size = group_size;
-      if (matrix_unit != nullptr && !quantised) {
-        arrange(*matrix_unit, rows, rows.source, p.depth * element_size_, p.a_stride * element_size_);
-        return;
-      }
-      if (quantised) {
-        rows.scales = scales_->as<float>() + row * groups;
-        rows.offsets = offsets_->as<std::int32_t>() + row * groups;
-      }
-      if (kind == ProductKind::int8) {
-        rows.outliers = outliers_->as<RowOutliers>() + row;
-        rows.balance = p.packed->balance();
-      }
-      if (matrix_unit == nullptr) {
-        stage(&rows);
-        return;
-      }
-      const Scratch codes(together * row_bytes);
-      MatmulRows plain = rows;
-      plain.target = codes.as<std::byte>();
-      stage(&plain);
-      arrange(*matrix_unit, rows, plain.target, row_bytes, row_bytes);
-    });
-  }
-
-  bool in_place() const { return !staged_; }
-  // What some rows take in memory; 0 if there is something between them.
-  std::int64_t bytes_end_to_end(std::int64_t rows) const { return rows * bytes_end_to_end_; }
-
-  // The rows from `row` on.
-  void give(MatmulBlock& block, std::int64_t row) const {
-    block.left = data_ + row * (arranged_ > 0 ? arranged_ : stride_ * element_size_);
-    block.left_stride = stride_ / unit_;
-    block.row_scales = scales_ ? scales_->as<const float>() + row * groups_ : nullptr;
-    block.row_offsets = offsets_ ? offsets_->as<const std::int32_t>() + row * groups_ : nullptr;
-    block.row_outliers = outliers_ ? outliers_->as<const RowOutliers>() + row : nullptr;
-  }
-
- private:
-  static void arrange(const MatrixUnitKernels& unit, const MatmulRows& rows, const void* source, std::int64_t row_bytes,
-                      std::int64_t stride) {
-    const MatrixUnitRows task{rows.rows, row_bytes, source, stride, rows.target};
-    unit.arrange_rows(&task);
-  }
-
-  const std::byte* data_ = nullptr;
-  std::int64_t stride_ = 0, element_size_ = 0, unit_ = 1, groups_ = 1;
-  std::int64_t bytes_end_to_end_ = 0;  // of one row, 0 if there is something between rows
-  std::int64_t arranged_ = 0;          // bytes of one row of those arranged for a matrix unit
-  std::optional<Scratch> staged_, scales_, offsets_, outliers_;
-};
-
-void run_blocks(const Product& p, const Left& left, const Panels& panels, int threads) {
+void run_blocks(const Product& p, const ProductRows& left, const Panels& panels, int threads) {
   auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind, p.depth);
   const std::int64_t width = panel_width_of(panels.kind);
   // Many threads want many blocks.
@@ -231,7 +95,7 @@ Panels packed_panels(const std::byte* data, ProductKind kind, std::int64_t depth
 // a buffer for all of b would be fresh pages on every call, which cost more than the copying.
 void run_packing(const Product& p, ProductKind kind, int threads) {
   constexpr std::int64_t packed_bytes = std::int64_t{2} << 20;
-  const Left left(p, kind, 1, threads);
+  const ProductRows left(p, kind, 1, threads);
   const std::int64_t width = panel_width_of(kind);
   const std::int64_t bytes_per_panel = std::max<std::int64_t>(panel_bytes(p.depth, width, kind), 1);
   const std::int64_t columns = width * std::max<std::int64_t>(packed_bytes / bytes_per_panel, threads);
@@ -330,13 +194,13 @@ void run_product(const Product& p, int threads) {
     record.plan = "packed weight";
     Panels panels = packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size());
     panels.data += p.first_column / panel_width_of(kind) * panels.one_panel;
-    // As many rows at a time as a matrix unit's blocks are: arranged, they wait in the level-2 cache.
-    const auto [multiply, tile, block_rows] = multiplication(p.dtype, kind, p.depth);
-    const std::int64_t parts = matrix_unit_for(kind) == nullptr ? 1 : ceil_div(p.rows, block_rows * threads);
-    const std::int64_t rows = ceil_div(ceil_div(p.rows, parts), tile) * tile;
+    // As many rows at a time as a matrix unit's blocks are: arranged, they wait in the threads' level-2 caches.
+    const Multiplication how = multiplication(p.dtype, kind, p.depth);
+    const std::int64_t parts = matrix_unit_for(kind) == nullptr ? 1 : ceil_div(p.rows, how.block_rows * threads);
+    const std::int64_t rows = ceil_div(ceil_div(p.rows, parts), how.tile_rows) * how.tile_rows;
     for (std::int64_t row = 0; row < p.rows; row += rows) {
       const Product part = rows_of(p, row, std::min(rows, p.rows - row));
-      run_blocks(part, Left(part, kind, p.packed->group_size(), threads), panels, threads);
+      run_blocks(part, ProductRows(part, kind, p.packed->group_size(), threads), panels, threads);
     }
     return;
   }
@@ -357,7 +221,7 @@ void run_product(const Product& p, int threads) {
   const bool small = p.depth * p.b_depth_stride * dtype_size(p.dtype) <= 16384 && p.b_depth_stride == p.columns;
   if (is_row_major(p) && (p.rows < rows_worth_packing || small) && p.columns % 16 == 0) {
     record.plan = "the matrix read in place";
-    const Left left(p, kind, 1, threads);
+    const ProductRows left(p, kind, 1, threads);
     const std::int64_t width = panel_width_of(kind);
     run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
     return;

@@ -89,7 +89,8 @@ PackedWeight::Quantized quantize(const TensorView& weight, WeightFormat format, 
 // the leading axes broadcast. std::invalid_argument if there is none.
 Shape matmul_shape(const Shape& a, const Shape& b);
 
-// out = a @ b, of matmul_shape. All of one dtype; a and out contiguous along the last axis, b of any strides.
+// out = a @ b, of matmul_shape. All of one dtype; a and out contiguous along the last axis, b of any strides. out
+// overlaps neither.
 void matmul(const TensorView& a, const TensorView& b, const TensorView& out);
 
 // The shape of x @ weight.T, (..., out_features); `weight` is the shape (out_features, in_features).
@@ -108,7 +109,8 @@ struct LinearOptions {
 
 // out = activation(x @ weight.T + bias) + residual, of linear_shape. x, bias, residual and out are of one dtype and
 // contiguous along the last axis. A plain weight has x's dtype and any strides; a packed one any format, but float64
-// goes with float64 alone. std::invalid_argument for a bias or residual of another shape.
+// goes with float64 alone. out overlaps no input, but may be the residual itself. std::invalid_argument for a bias or
+// residual of another shape.
 void linear(const TensorView& x, const TensorView& weight, const LinearOptions& options, const TensorView& out);
 void linear(const TensorView& x, const PackedWeight& weight, const LinearOptions& options, const TensorView& out);
 

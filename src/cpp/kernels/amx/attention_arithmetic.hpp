@@ -38,10 +38,10 @@ struct TileArithmetic<bfloat16> : PairArithmetic {
   static constexpr std::int64_t value_elements(std::int64_t value_size) { return key_block / 2 * padded(value_size); }
 
   // In place if tiles reach over nothing else, whole ones of dense rows; but a row across two cache lines is loaded in
-  // twice the time, which copying repays where many queries meet the keys.
+  // twice the time, which copying repays where many rows meet the keys.
   static const Element* stage_keys(const bfloat16* source, std::int64_t& stride, std::int64_t count, std::int64_t width,
-                                   std::int64_t queries, C* staged) {
-    const bool split = queries >= 8 * tile_rows<C> && reinterpret_cast<std::uintptr_t>(source) % tile_bytes != 0;
+                                   std::int64_t rows, C* staged) {
+    const bool split = rows >= 8 * tile_rows<C> && reinterpret_cast<std::uintptr_t>(source) % tile_bytes != 0;
     if (stride == width && width % step_elements == 0 && count % tile_units == 0 && !split) return source;
     auto* target = reinterpret_cast<bfloat16*>(staged);
     for (std::int64_t row = 0; row < in_whole_tiles(count, tile_units); ++row)

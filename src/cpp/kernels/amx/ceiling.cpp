@@ -8,17 +8,17 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-constexpr int operand_tiles = 4, tile_pairs = tile_units * tile_bytes / 2;
+constexpr int operand_tiles = 4, tile_words = tile_units * tile_bytes / 2;
 
 // number(random) makes two bytes of 16 random bits.
 template <class Product, class Number>
 double multiply_tiles(std::int64_t steps, int elements_of_unit, Number number) {
-  alignas(64) std::uint16_t numbers[operand_tiles][tile_pairs];
+  alignas(64) std::uint16_t numbers[operand_tiles][tile_words];
   std::uint32_t random = 1;
   for (auto& tile : numbers)
-    for (std::uint16_t& pair : tile) {
+    for (std::uint16_t& word : tile) {
       random = random * 1664525u + 1013904223u;  // Numerical Recipes' generator; the upper bits are the better ones
-      pair = number(static_cast<std::uint16_t>(random >> 16));
+      word = number(static_cast<std::uint16_t>(random >> 16));
     }
   TileShapes shapes;
   shapes.apply();

@@ -31,7 +31,7 @@ constexpr int group_rows = matrix_group_rows;
 static_assert(group_rows == 2 * tile_units);
 constexpr std::int64_t rows_at_once = 4;        // of the epilogue: fewer do not repay what it begins with
 constexpr std::int64_t small_panel = 40 << 10;  // bytes that the level-1 cache holds beside sums and results
-constexpr std::int64_t step_bytes = group_rows * std::int64_t{tile_bytes};
+constexpr std::int64_t group_step_bytes = group_rows * std::int64_t{tile_bytes};
 constexpr std::int64_t panel_row_bytes = panel_width<float> * std::int64_t{4};
 static_assert(panel_width<float> == 3 * tile_units);
 
@@ -76,7 +76,7 @@ ATTNLIB_INLINE void add_steps(RowGroup<Tiles> group, Bytes left, Bytes panel, st
       load_tile<7>(panel, panel_row_bytes);
       Product::template multiply_add<3, 6, 7>();
     }
-    left += step_bytes;
+    left += group_step_bytes;
     panel += tile_units * panel_row_bytes;
   }
 }
@@ -118,7 +118,7 @@ template <class T, class Product, bool RowsPassing, class ValuesOf>
 void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   using SumElement = typename Product::SumElement;
   const std::int64_t steps = block.depth / tile_units, last_units = block.depth % tile_units;
-  const std::int64_t group_bytes = (steps + (last_units > 0 ? 1 : 0)) * step_bytes;
+  const std::int64_t group_bytes = (steps + (last_units > 0 ? 1 : 0)) * group_step_bytes;
   alignas(64) char last_of_panel[tile_units * panel_row_bytes];
   alignas(64) SumElement sums[2][group_rows * panel_width<float>];
   const auto left = static_cast<Bytes>(block.left);
@@ -136,7 +136,7 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
   const std::int64_t row_groups = (block.rows + group_rows - 1) / group_rows;
   const std::int64_t lines_a_step =
       row_groups < 4 ? 0 : (tile_units * panel_row_bytes / 64 + row_groups - 1) / row_groups;
-  // So does what a group's epilogue will write and add, a few rows in each step.
+  // What a group's epilogue will write and add is fetched for it, a few rows in each step.
   const int rows_a_step = steps == 0 ? 0 : static_cast<int>((group_rows + steps - 1) / steps);
   int groups_begun = 0;
   Finished<SumElement> previous{};
@@ -170,7 +170,8 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
                                           finish_up_to<T>(block, previous, due - due % rows_at_once, values_of);
                                         });
         if (last_units > 0)
-          add_steps<Product, false>(group, rows_of_group + steps * step_bytes, last_of_panel, 1, [](std::int64_t) {});
+          add_steps<Product, false>(group, rows_of_group + steps * group_step_bytes, last_of_panel, 1,
+                                    [](std::int64_t) {});
         end_sums(group, reinterpret_cast<char*>(current.sums));
       };
       if (rows > tile_units)
@@ -200,7 +201,7 @@ void arrange_rows(const MatrixUnitRows* arguments) noexcept {
   for (std::int64_t row = 0; row < task.rows; ++row) {
     const char* source = static_cast<Bytes>(task.source) + row * task.source_stride;
     char* target = static_cast<char*>(task.target) + row * tile_bytes;
-    for (std::int64_t i = 0; i < whole; i += tile_bytes, target += step_bytes)
+    for (std::int64_t i = 0; i < whole; i += tile_bytes, target += group_step_bytes)
       __builtin_memcpy(target, source + i, tile_bytes);
     if (rest == 0) continue;
     __builtin_memset(target, 0, tile_bytes);

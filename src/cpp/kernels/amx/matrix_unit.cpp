@@ -6,7 +6,7 @@
 namespace attnlib::ATTNLIB_ISA {
 
 extern constinit const MatrixUnitKernels matrix_unit_kernels = {
-    .tile_rows = matrix_group_rows,
+    .group_rows = matrix_group_rows,
     .block_rows = matrix_block_rows,
     .block_bytes = matrix_block_bytes,
     .step_bytes = tile_bytes,

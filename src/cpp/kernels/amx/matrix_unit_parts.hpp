@@ -1,4 +1,4 @@
-// What matrix_unit.cpp takes from the other files of this folder.
+// What the files of this folder take from each other.
 #pragma once
 
 #include "kernels/matrix_unit.hpp"
