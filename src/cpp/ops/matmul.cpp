@@ -108,7 +108,7 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
   const double both_bytes = static_cast<double>(depth) * (static_cast<double>(rows) + static_cast<double>(columns)) *
                             static_cast<double>(dtype_size(a.dtype));
   const bool fetches_next = threads == 1 && both_bytes <= 256.0 * 1024.0;
-  const auto run = [&](std::int64_t index, int threads) {
+  const auto run = [&](std::int64_t index, int threads_of_one) {
     Product one = product;
     one.a = a.at(offset_of(index, leading, a_strides, leading_axes));
     one.b = b.at(offset_of(index, leading, b_strides, leading_axes));
@@ -120,7 +120,7 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
       one.a_bytes_after = a_follows ? a_bytes : 0;
       one.b_bytes_after = b_follows ? b_bytes : 0;
     }
-    run_product(one, threads);
+    run_product(one, threads_of_one);
   };
   if (batch >= 4 * threads && nanoseconds < 1e7) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });
