@@ -92,7 +92,7 @@ _COMMANDS = (
         description="Time attnlib beside NumPy (with --peers also beside PyTorch, ONNX Runtime, OpenVINO, "
         "CTranslate2 and simd-ml-kernels, where they are installed) on the same arrays, with the machine's "
         "ceilings measured in the same run, and write results.json, results.md and plots. All of it takes "
-        "about half an hour.",
+        "half an hour, beside loud neighbours an hour.",
         example="attnlib bench --peers --workloads softmax gelu --output bench-results",
     ),
 )

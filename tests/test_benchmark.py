@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,22 @@ def test_turns_begin_with_another_function_each_time() -> None:
     timings = measure_turns([function(0), function(1), function(2)], rotations=2, seconds=1e-4, rest=0.0)
     assert order == [0, 1, 2, 1, 2, 0]
     assert [len(found.blocks) for found in timings] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 2), (3, 3), (9, 4)])
+def test_turns_go_on_until_the_best_blocks_are_confirmed(
+    most: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    lengths = iter([3.0, 1.0, 2.0, 1.04, 1.0])
+
+    def call() -> None:
+        nonlocal now
+        now += next(lengths)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    (found,) = measure_turns([call], rotations=2, seconds=0.0, rest=0.0, most_rotations=most)
+    assert [block.median for block in found.blocks] == [3.0, 1.0, 2.0, 1.04][:expected]
 
 
 def test_a_timing_is_its_best_block() -> None:

@@ -122,6 +122,7 @@ class Contest:
             timings = measure_turns(
                 functions,
                 rotations=min(rotations, self.options.rotations),
+                most_rotations=None if slow else self.options.most_rotations,
                 seconds=self.options.seconds,
                 rest=self.options.rest,
                 alone=parts,

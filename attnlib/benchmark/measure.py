@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ __all__ = ["Block", "Timing", "measure_block", "measure_turns"]
 _WARM_UP = 0.05
 _FEWEST_CALLS = 3
 _MOST_CALLS = 2000
+# Two blocks whose medians are as close as this confirm each other.
+_CLOSE = 1.05
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class Timing:
         """How far the worst block's median lies above the best one's, as a share of it."""
         return max(block.median for block in self.blocks) / self.seconds - 1
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether a second block came close to the best one: else that, or all others, may be an accident."""
+        first, second, *_ = (*sorted(block.median for block in self.blocks), math.inf)
+        return second <= first * _CLOSE
+
 
 def measure_block(function: Callable[[], Any], seconds: float) -> Block:
     """Call `function` for about so many seconds, a few times at least; once, if a call takes longer."""
@@ -105,6 +114,7 @@ def measure_turns(
     rotations: int,
     seconds: float,
     rest: float,
+    most_rotations: int | None = None,
     alone: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[Timing]:
     """Time functions in turns: a block of each, a rest before it, and all that several times.
@@ -113,9 +123,14 @@ def measure_turns(
     work, go to sleep before somebody else is measured. Each rotation begins with another function, so that
     no one is always the first, or always measured at the same time of the run. `alone` is entered for each
     rotation: what must not happen meanwhile waits there.
+
+    A neighbour of a virtual machine can halve its speed for minutes. So rotations go on, up to
+    `most_rotations` of them, until each function's best block is confirmed by a second one.
     """
     blocks: list[list[Block]] = [[] for _ in functions]
-    for rotation in range(rotations):
+    for rotation in range(max(rotations, most_rotations or 0)):
+        if rotation >= rotations and all(Timing(tuple(found)).confirmed for found in blocks):
+            break
         with alone():
             for place in range(len(functions)):
                 index = (place + rotation) % len(functions)

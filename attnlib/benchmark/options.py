@@ -41,6 +41,11 @@ class Options:
         return 1 if self.quick else 3
 
     @property
+    def most_rotations(self) -> int:
+        """Blocks of each engine where blocks disagree."""
+        return 1 if self.quick else 9
+
+    @property
     def seconds(self) -> float:
         """Length of a block."""
         return 0.02 if self.quick else 0.25

@@ -214,8 +214,9 @@ class Report:
         if timings:
             drifts = [100 * timing.drift for timing in timings]
             yield (
-                f"blocks of each: {self.options.rotations}; worst over best: {median(drifts):.0f} % in the "
-                f"median, {max(drifts):.0f} % at most"
+                f"blocks of each: {self.options.rotations}, where they disagree up to "
+                f"{self.options.most_rotations}; worst over best: {median(drifts):.0f} % in the median, "
+                f"{max(drifts):.0f} % at most"
             )
             yield disturbance([block for timing in timings for block in timing.blocks])
         yield from self.left_out
