@@ -27,6 +27,25 @@ def test_plain(queries: int, keys: int, dtype: np.dtype[Any], rng: np.random.Gen
 
 
 @by_dtype
+@pytest.mark.parametrize("features", [32, 64])
+def test_keys_that_begin_anywhere(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """The same bits wherever in a cache line keys begin; with queries enough for copying them to pay."""
+    query, key, value = (normal(rng, (4, 256, features), dtype) for _ in range(3))
+    results = []
+    with al.num_threads(1):
+        for offset in (0, 16, 40):
+            moved = []
+            for array in (key, value):
+                memory = np.empty(array.nbytes + 128, np.uint8)
+                first = -memory.ctypes.data % 64 + offset
+                moved.append(memory[first : first + array.nbytes].view(dtype).reshape(array.shape))
+                moved[-1][...] = array
+            results.append(al.attention(query, *moved))
+    assert all(same_bits(result, results[0]) for result in results)
+    check(query, key, value)
+
+
+@by_dtype
 @pytest.mark.parametrize("features", [1, 2, 3, 7, 8, 15, 16, 17, 32, 33, 63, 64, 65, 80, 96, 128, 130, 256])
 def test_features(features: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Head sizes on both sides of the vector widths, and Dv that differs from D."""
