@@ -19,6 +19,7 @@
 #include "kernels/matmul_int8_values.hpp"
 #include "kernels/matmul_parts.hpp"
 #include "kernels/row_vectors.hpp"
+#include "kernels/simd/codes.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
 namespace {
@@ -44,14 +45,22 @@ struct Int8Product {
 // The row is looked at in 16 lanes whatever the register: which value counts as an outlier must not depend on the rung.
 constexpr int parts = 16 / lanes<float>;
 
+// Calls visit(i, count, place) for the registers of a row, four places of them in turn. Places that are `parts` apart
+// hold the same of the 16 lanes.
 template <class Visit>
-ATTNLIB_INLINE void for_each_part(std::int64_t n, Visit visit) {
+ATTNLIB_INLINE void for_each_register(std::int64_t n, Visit visit) {
   std::int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
+  for (; i + codes_at_once <= n; i += codes_at_once)
 #pragma GCC unroll 4
-    for (int part = 0; part < parts; ++part) visit(i + part * lanes<float>, lanes<float>, part);
-  for (int part = 0; part < parts && i < n; ++part, i += lanes<float>)
-    visit(i, n - i < lanes<float> ? static_cast<int>(n - i) : lanes<float>, part);
+    for (int place = 0; place < code_registers; ++place) visit(i + place * lanes<float>, lanes<float>, place);
+#pragma GCC unroll 4
+  for (int place = 0; place < code_registers && i < n; ++place, i += lanes<float>)
+    visit(i, n - i < lanes<float> ? static_cast<int>(n - i) : lanes<float>, place);
+}
+
+template <class T>
+ATTNLIB_INLINE vec<float> balanced(const T* row, const float* balance, std::int64_t i, int count) {
+  return load_lanes(row + i, count) * load(balance + i);
 }
 
 // The three largest numbers seen in each lane, in order.
@@ -69,14 +78,17 @@ struct RowRange {
   bool finite;
 };
 
-ATTNLIB_INLINE RowRange across_lanes(const vec<float> (&lows)[parts], const vec<float> (&highs)[parts],
-                                     const Largest (&size)[parts], bool finite) {
-  Largest all = size[0];
+// Of the registers of each place.
+ATTNLIB_INLINE RowRange across_lanes(const vec<float> (&lows)[code_registers],
+                                     const vec<float> (&highs)[code_registers], const Largest (&sizes)[code_registers],
+                                     bool finite) {
+  Largest all = sizes[0];
   vec<float> low = lows[0], high = highs[0];
-  for (int part = 1; part < parts; ++part) {
-    all = joined(all, size[part]);
-    low = min(low, lows[part]);
-    high = max(high, highs[part]);
+#pragma GCC unroll 4
+  for (int place = 1; place < code_registers; ++place) {
+    all = joined(all, sizes[place]);
+    low = min(low, lows[place]);
+    high = max(high, highs[place]);
   }
 #pragma GCC unroll 4
   for (int width = lanes<float> / 2; width > 0; width /= 2) {
@@ -91,28 +103,34 @@ ATTNLIB_INLINE RowRange across_lanes(const vec<float> (&lows)[parts], const vec<
 // The third largest size is that of the 16 lanes' largest: at most the true one.
 template <class T>
 RowRange range_of(const T* row, const float* balance, std::int64_t n) {
-  vec<float> low[parts] = {}, high[parts] = {}, dirt = zero<float>();
-  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
-    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
-    low[part] = min(x, low[part]);
-    high[part] = max(x, high[part]);
-    dirt = fma(x, zero<float>(), dirt);
+  vec<float> low[code_registers] = {}, high[code_registers] = {}, dirt[code_registers] = {};
+  for_each_register(n, [&](std::int64_t i, int count, int place) __attribute__((always_inline)) {
+    const vec<float> x = balanced(row, balance, i, count);
+    low[place] = min(x, low[place]);
+    high[place] = max(x, high[place]);
+    dirt[place] = fma(x, zero<float>(), dirt[place]);
   });
-  Largest size[parts];
-  for (int part = 0; part < parts; ++part) size[part] = {max(high[part], -low[part]), zero<float>(), zero<float>()};
-  return across_lanes(low, high, size, !any<float>(dirt != zero<float>()));
+  Largest sizes[code_registers] = {};
+#pragma GCC unroll 4
+  for (int place = 0; place < code_registers; ++place) {
+    const vec<float> size = max(high[place], -low[place]);
+    // Of one of the 16 lanes only the largest is to count.
+    vec<float>& largest = sizes[place % parts].first;
+    largest = max(largest, size);
+  }
+  const vec<float> all_dirt = (dirt[0] + dirt[1]) + (dirt[2] + dirt[3]);
+  return across_lanes(low, high, sizes, !any<float>(all_dirt != zero<float>()));
 }
 
 // The true one.
 template <class T>
 float third_largest(const T* row, const float* balance, std::int64_t n) {
-  Largest size[parts] = {};
-  for_each_part(n, [&](std::int64_t i, int count, int part) __attribute__((always_inline)) {
-    const vec<float> x = load_lanes(row + i, count) * load(balance + i);
-    size[part] = joined(size[part], {abs<float>(x), zero<float>(), zero<float>()});
+  Largest sizes[code_registers] = {};
+  for_each_register(n, [&](std::int64_t i, int count, int place) __attribute__((always_inline)) {
+    sizes[place] = joined(sizes[place], {abs<float>(balanced(row, balance, i, count)), zero<float>(), zero<float>()});
   });
-  const vec<float> none[parts] = {};
-  return across_lanes(none, none, size, true).third;
+  const vec<float> none[code_registers] = {};
+  return across_lanes(none, none, sizes, true).third;
 }
 
 // The range without outliers, if there are any: that of the values up to the third largest. The codes of outliers, and
@@ -129,24 +147,72 @@ ATTNLIB_INLINE Clipped clipped_range(const RowRange& range, float third) {
   return {limit, range.low, range.high, false};
 }
 
+// What codes are made with: those of x are x * steps, rounded, + offset.
+struct Coding {
+  float steps;
+  std::int32_t offset;
+};
+ATTNLIB_INLINE i32v code_of(vec<float> x, const Coding& coding) {
+  return nearest_integers(x * broadcast<float>(coding.steps)) + broadcast_integer<float>(coding.offset);
+}
+
+template <class T>
+ATTNLIB_INLINE void write_codes(const T* row, const float* balance, std::int64_t n, const Coding& coding,
+                                std::uint8_t* target) {
+  const auto codes_from = [&](std::int64_t i, std::int64_t left) __attribute__((always_inline)) {
+    i32v whole[code_registers] = {};
+#pragma GCC unroll 4
+    for (int place = 0; place < code_registers; ++place, i += lanes<float>, left -= lanes<float>)
+      if (left > 0) {
+        const int count = left < lanes<float> ? static_cast<int>(left) : lanes<float>;
+        whole[place] = code_of(balanced(row, balance, i, count), coding);
+      }
+    return codes_of(whole) ^ static_cast<std::uint8_t>(code_shift);
+  };
+  std::int64_t i = 0;
+  for (; i + codes_at_once <= n; i += codes_at_once) {
+    const CodeRegister codes = codes_from(i, codes_at_once);
+    __builtin_memcpy(target + i, &codes, sizeof codes);
+  }
+  if (i == n) return;
+  const CodeRegister codes = codes_from(i, n - i);
+  __builtin_memcpy(target + i, &codes, static_cast<std::uint64_t>(n - i) % sizeof codes);
+}
+
+// Those of the values beyond the limit whose codes do not reach them, and what these lack.
+template <class T>
+RowOutliers find_outliers(const T* row, const float* balance, std::int64_t n, const Coding& coding, float limit) {
+  RowOutliers outliers = {};
+  int found = 0;
+  for_each_vector<float>(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+    const vec<float> x = balanced(row, balance, i, count);
+    const mask_vec<float> beyond = abs<float>(x) > broadcast<float>(limit);
+    if (!any<float>(beyond)) return;
+    const i32v code = code_of(x, coding);
+    for (int lane = 0; lane < count; ++lane) {
+      const std::int32_t nearest = code[lane] < 0 ? 0 : code[lane] > 255 ? 255 : code[lane];
+      if (beyond[lane] == 0 || found == RowOutliers::most || code[lane] == nearest) continue;
+      outliers.index[found] = static_cast<std::int32_t>(i + lane);
+      outliers.excess[found++] = code[lane] - nearest;
+    }
+  });
+  return outliers;
+}
+
 }  // namespace
 
 template <class T>
 void stage_int8(const MatmulRows* arguments) noexcept {
   const MatmulRows& task = *arguments;
-  using Bytes = typename VectorOf<std::uint8_t, lanes<float>>::type;
   for (std::int64_t row = 0; row < task.rows; ++row) {
     const T* source = static_cast<const T*>(task.source) + row * task.source_stride;
     std::uint8_t* target = static_cast<std::uint8_t*>(task.target) + row * task.target_stride;
-    RowOutliers& outliers = task.outliers[row];
-    outliers = {};
+    task.outliers[row] = {};
     const RowRange range = range_of(source, task.balance, task.depth);
     // A third largest size that is too small makes outliers of more rows, never of fewer: most need no second look.
     Clipped clipped = clipped_range(range, range.third);
     if (clipped.has_outliers) clipped = clipped_range(range, third_largest(source, task.balance, task.depth));
-    const float limit = clipped.limit, low = clipped.low, high = clipped.high;
-    const bool has_outliers = clipped.has_outliers;
-    const float scale = high * (1.0f / 255.0f) - low * (1.0f / 255.0f);
+    const float scale = clipped.high * (1.0f / 255.0f) - clipped.low * (1.0f / 255.0f);
     // Nothing but zeros, or numbers so small that the reciprocal overflows: zero.
     if (!range.finite || !(scale >= 0x1p-126f)) {
       task.scales[row] = range.finite ? 0.0f : __builtin_nanf("");
@@ -155,30 +221,13 @@ void stage_int8(const MatmulRows* arguments) noexcept {
       continue;
     }
     const float steps = 1.0f / scale;
-    const float offset = __builtin_rintf(-low * steps);
+    const Coding coding{steps, static_cast<std::int32_t>(__builtin_rintf(-clipped.low * steps))};
     task.scales[row] = scale;
-    task.offsets[row] = static_cast<std::int32_t>(offset) - code_shift;
+    task.offsets[row] = coding.offset - code_shift;
     for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = 0;
-    const auto code_of = [&](vec<float> x) __attribute__((always_inline)) {
-      return round_to_integer(x * broadcast<float>(steps)) + broadcast<float>(offset);
-    };
-    int found = 0;
-    for_each_vector<float>(task.depth, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      const vec<float> x = load_lanes(source + i, count) * load(task.balance + i);
-      const vec<float> code = min(broadcast<float>(255.0f), max(zero<float>(), code_of(x)));
-      const Bytes bytes = __builtin_convertvector(__builtin_convertvector(code, i32v) - code_shift, Bytes);
-      __builtin_memcpy(target + i, &bytes, static_cast<unsigned>(count));
-      if (!has_outliers) return;
-      const mask_vec<float> beyond = abs<float>(x) > broadcast<float>(limit);
-      if (!any<float>(beyond)) return;
-      const vec<float> excess = code_of(x) - code;
-      for (int lane = 0; lane < count; ++lane) {
-        if (beyond[lane] == 0 || found == RowOutliers::most) continue;
-        if (excess[lane] == 0.0f) continue;
-        outliers.index[found] = static_cast<std::int32_t>(i + lane);
-        outliers.excess[found++] = static_cast<std::int32_t>(excess[lane]);
-      }
-    });
+    write_codes(source, task.balance, task.depth, coding, target);
+    if (clipped.has_outliers)
+      task.outliers[row] = find_outliers(source, task.balance, task.depth, coding, clipped.limit);
   }
 }
 

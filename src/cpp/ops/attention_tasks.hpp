@@ -130,8 +130,11 @@ class AttentionRun {
       shared_[i].partials = splits_[i].partials;
       shared_[i].pieces_left.store(splits_[i].pieces, std::memory_order_relaxed);
     }
-    parallel_for(static_cast<std::int64_t>(pieces_.size()), threads_,
-                 [&](std::int64_t index) { attend(pieces_[static_cast<std::size_t>(index)]); });
+    const bool alike = pieces_.empty() || pieces_.front().work == pieces_.back().work;
+    parallel_for(
+        static_cast<std::int64_t>(pieces_.size()), threads_,
+        [&](std::int64_t index) { attend(pieces_[static_cast<std::size_t>(index)]); },
+        alike ? TaskOrder::shares : TaskOrder::in_turn);
   }
 
  private:

@@ -104,10 +104,11 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
   const std::int64_t batch = leading.size();
   const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));
   const int threads = threads_for(nanoseconds * static_cast<double>(batch));
-  // One thread's next matrices are fetched while it multiplies these, if the caches can wait with them.
+  // A thread's next matrices are fetched while it multiplies these, if the caches can wait with them.
   const double both_bytes = static_cast<double>(depth) * (static_cast<double>(rows) + static_cast<double>(columns)) *
                             static_cast<double>(dtype_size(a.dtype));
-  const bool fetches_next = threads == 1 && both_bytes <= 256.0 * 1024.0;
+  const bool across = batch >= 4 * threads && nanoseconds < 1e7;
+  const bool fetches_next = (across || threads == 1) && both_bytes <= 256.0 * 1024.0;
   const auto run = [&](std::int64_t index, int threads_of_one) {
     Product one = product;
     one.a = a.at(offset_of(index, leading, a_strides, leading_axes));
@@ -122,7 +123,7 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
     }
     run_product(one, threads_of_one);
   };
-  if (batch >= 4 * threads && nanoseconds < 1e7) {
+  if (across) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });
   } else {
     for (std::int64_t index = 0; index < batch; ++index) run(index, 0);

@@ -35,9 +35,11 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
   const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);
-  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little. One thread's order
-  // is the same in one task, whose columns are dealt out evenly.
-  const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(8 * static_cast<std::int64_t>(threads), row_blocks);
+  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little, or that of few
+  // rows little is multiplied between a task's beginning and its end. One thread's order is the same in one task, whose
+  // columns are dealt out evenly.
+  const std::int64_t tasks_wanted = (block_rows > 128 ? 8 : 4) * static_cast<std::int64_t>(threads);
+  const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(tasks_wanted, row_blocks);
   const std::int64_t group = std::clamp<std::int64_t>(panel_count / std::max<std::int64_t>(groups_wanted, 1), 1, 16);
   const std::int64_t groups = ceil_div(panel_count, group);
   const std::int64_t compute_size = dtype_size(compute_dtype(p.dtype));
@@ -89,6 +91,36 @@ Panels packed_panels(const std::byte* data, ProductKind kind, std::int64_t depth
   const std::int64_t width = panel_width_of(kind);
   return {data, kind, ceil_div(depth, unit_depth(kind, group_size)) * width, width,
           panel_bytes(depth, width, kind, group_size)};
+}
+
+// As many rows at a time as a matrix unit's blocks are: arranged, they wait in the threads' level-2 caches.
+void run_rows(const Product& p, ProductKind kind, const Panels& panels, int threads) {
+  const Multiplication how = multiplication(p.dtype, kind, p.depth);
+  const std::int64_t parts = matrix_unit_for(kind) == nullptr ? 1 : ceil_div(p.rows, how.block_rows * threads);
+  const std::int64_t rows = ceil_div(ceil_div(p.rows, parts), how.tile_rows) * how.tile_rows;
+  for (std::int64_t row = 0; row < p.rows; row += rows) {
+    const Product part = rows_of(p, row, std::min(rows, p.rows - row));
+    run_blocks(part, ProductRows(part, kind, p.packed->group_size(), threads), panels, threads);
+  }
+}
+
+// Rows that one thread arranges and others read would go from cache to cache. So each thread has rows of its own where
+// its level-2 cache holds all of the weight, and two groups of them hide what one leaves of the panels' way.
+void run_packed(const Product& p, ProductKind kind, const Panels& panels, int threads) {
+  constexpr std::int64_t weight_bytes = 1280 << 10, groups_of_a_thread = 2, parts_of_a_thread = 2;
+  const MatrixUnitKernels* const unit = matrix_unit_for(kind);
+  const std::int64_t groups = unit == nullptr ? 0 : ceil_div(p.rows, unit->group_rows);
+  const std::int64_t panel_count = ceil_div(p.columns, panel_width_of(kind));
+  const bool apart =
+      threads > 1 && groups >= groups_of_a_thread * threads && panel_count * panels.one_panel <= weight_bytes;
+  if (!apart) return run_rows(p, kind, panels, threads);
+  const std::int64_t parts =
+      threads * std::clamp<std::int64_t>(groups / (groups_of_a_thread * threads), 1, parts_of_a_thread);
+  parallel_for(parts, threads, [&](std::int64_t part) {
+    const std::int64_t first = share_begin(groups, part, parts) * unit->group_rows;
+    const std::int64_t end = std::min(share_begin(groups, part + 1, parts) * unit->group_rows, p.rows);
+    run_rows(rows_of(p, first, end - first), kind, panels, 1);
+  });
 }
 
 // Packs some columns of b into scratch memory that is kept from call to call, multiplies, goes on with the next ones:
@@ -194,14 +226,7 @@ void run_product(const Product& p, int threads) {
     record.plan = "packed weight";
     Panels panels = packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size());
     panels.data += p.first_column / panel_width_of(kind) * panels.one_panel;
-    // As many rows at a time as a matrix unit's blocks are: arranged, they wait in the threads' level-2 caches.
-    const Multiplication how = multiplication(p.dtype, kind, p.depth);
-    const std::int64_t parts = matrix_unit_for(kind) == nullptr ? 1 : ceil_div(p.rows, how.block_rows * threads);
-    const std::int64_t rows = ceil_div(ceil_div(p.rows, parts), how.tile_rows) * how.tile_rows;
-    for (std::int64_t row = 0; row < p.rows; row += rows) {
-      const Product part = rows_of(p, row, std::min(rows, p.rows - row));
-      run_blocks(part, ProductRows(part, kind, p.packed->group_size(), threads), panels, threads);
-    }
+    run_packed(p, kind, panels, threads);
     return;
   }
   if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {

@@ -32,11 +32,6 @@ struct Product {
   bool has_epilogue() const { return bias != nullptr || residual != nullptr || activation != Activation::none; }
 };
 
-// Where a member's share of `count` begins; that of the next one ends it.
-inline std::int64_t share_begin(std::int64_t count, std::int64_t member, std::int64_t members) {
-  return count * member / members;
-}
-
 // A member's share of the columns of a product with a packed weight: whole panels. None are 0 columns.
 Product share_of(const Product& product, std::int64_t member, std::int64_t members);
 

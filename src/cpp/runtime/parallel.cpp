@@ -103,6 +103,39 @@ class EarlyEnd {
   std::exception_ptr failure_;
 };
 
+// The tasks that each thread begins with, and from which others take the next one when they are done with theirs.
+class Shares {
+ public:
+  Shares(std::int64_t tasks, int count) : count_(std::min(count, most)) {
+    for (int i = 0; i < count_; ++i) {
+      shares_[i].next.store(share_begin(tasks, i, count_), std::memory_order_relaxed);
+      shares_[i].end = share_begin(tasks, i + 1, count_);
+    }
+  }
+  // What falls to a thread: act(task).
+  template <class Act>
+  void work(int member, int members, Act&& act) {
+    const int own = static_cast<int>(share_begin(count_, member, members));
+    for (int i = 0; i < count_; ++i) {
+      Share& share = shares_[(own + i) % count_];
+      for (;;) {
+        const std::int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= share.end) break;
+        act(task);
+      }
+    }
+  }
+
+ private:
+  static constexpr int most = 64;
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next;
+    std::int64_t end;
+  };
+  int count_;
+  Share shares_[most];
+};
+
 template <class Region>
 void run_region(const Region& region, EarlyEnd& end, int threads) {
   dispatch_record().threads = std::max(dispatch_record().threads, threads);
@@ -115,7 +148,8 @@ void run_region(const Region& region, EarlyEnd& end, int threads) {
 
 }  // namespace
 
-void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std::int64_t), void* context) {
+void detail::run_tasks(std::int64_t count, int threads, TaskOrder order, void (*body)(void*, std::int64_t),
+                       void* context) {
   const int used = threads_used(threads, count);
   if (omp_in_parallel() != 0) {  // ours, which looks for interruptions, or one of a C++ caller
     const FloatEnvironment environment;
@@ -131,13 +165,16 @@ void detail::run_tasks(std::int64_t count, int threads, void (*body)(void*, std:
     return;
   }
   EarlyEnd end;
+  Shares shares(count, order == TaskOrder::shares ? used : 1);
   const auto region = [&] {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(used)
-    for (std::int64_t task = 0; task < count; ++task) {
-      if (end.due()) continue;
+#pragma omp parallel num_threads(used)
+    {
       const FloatEnvironment environment;
-      end.attempt([&] { body(context, task); });
-      end.look_around();
+      shares.work(omp_get_thread_num(), omp_get_num_threads(), [&](std::int64_t task) {
+        if (end.due()) return;
+        end.attempt([&] { body(context, task); });
+        end.look_around();
+      });
     }
   };
   run_region(region, end, used);
