@@ -92,7 +92,7 @@ def test_rows_that_begin_anywhere(k: int, dtype: np.dtype[Any], rng: np.random.G
 
 
 @pytest.mark.parametrize("packing", ["bfloat16", "int8"])
-@pytest.mark.parametrize(("rows", "k"), [(1100, 40), (300, 6200), (300, 12400)])
+@pytest.mark.parametrize(("rows", "k"), [(1100, 40), (300, 6200), (300, 12400), (3300, 400)])
 def test_rows_in_parts(rows: int, k: int, packing: str, rng: np.random.Generator) -> None:
     """A matrix unit takes as many rows at a time as fit into a cache: the same bits as each row by itself."""
     plain = normal(rng, (50, k), BFLOAT16, k**-0.5)
@@ -100,8 +100,10 @@ def test_rows_in_parts(rows: int, k: int, packing: str, rng: np.random.Generator
     x = normal(rng, (rows, k + 3), BFLOAT16)[:, :k]
     x[rows - 5, 7] = 300.0  # an outlier of int8, in the last part
     bias, residual = normal(rng, (50,), BFLOAT16), normal(rng, (rows, 50), BFLOAT16)
-    with al.num_threads(2):
-        result = al.linear(x, weight, bias, residual=residual)
+    result = al.linear(x, weight, bias, residual=residual)
+    for threads in (2, 3, 5):
+        with al.num_threads(threads):
+            assert same_bits(al.linear(x, weight, bias, residual=residual), result)
     with al.num_threads(1):
         assert same_bits(al.linear(x, weight, bias, residual=residual), result)
         for row in (0, 31, 32, 127, 128, 255, rows - 5, rows - 1):

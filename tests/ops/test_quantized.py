@@ -145,11 +145,15 @@ def test_bits_do_not_move(stored: str, rng: np.random.Generator) -> None:
 RUNG = """
 import hashlib, sys
 import numpy as np, attnlib as al
+from ml_dtypes import bfloat16
 rng = np.random.default_rng(5)
 digest = hashlib.sha256()
 for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000)):
     x = rng.standard_normal((rows, k)).astype(np.float32)
-    x[0, 5:8] = 30.0
+    x[0, 5:8] = 30.0  # three, so none of them is an outlier; below are one, two in other lanes, one beyond all codes
+    for row, outliers in ((1, {k - 1: -40.0}), (2, {3: 50.0, 20: -60.0}), (3, {k - 2: 1e20}), (4, {0: -1e9, 16: 1e9})):
+        for place, value in outliers.items():
+            x[row % rows, place] = value
     weight = rng.standard_normal((n, k)).astype(np.float32)
     bias = rng.standard_normal(n).astype(np.float32)
     packed = al.pack_weight(weight, dtype="int8")
@@ -157,6 +161,12 @@ for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000)):
     finished = al.linear(x, packed, bias, activation="relu", residual=residual)
     for y in (packed.unpack(), al.linear(x, packed), finished):
         digest.update(y.tobytes())
+for dtype in (np.float32, np.float16, bfloat16):  # rows that end anywhere in four registers
+    for k in (1, 3, 15, 17, 31, 33, 63, 64, 65, 127, 129):
+        x = rng.standard_normal((9, k)).astype(dtype)
+        x[1, k - 1], x[2, k // 2], x[3], x[4] = 30.0, -60.0, 0.0, 2.0
+        packed = al.pack_weight(rng.standard_normal((20, k)).astype(np.float32), dtype="int8")
+        digest.update(al.linear(x, packed).tobytes())
 print(digest.hexdigest())
 """
 

@@ -78,18 +78,7 @@ struct RowRange {
   bool finite;
 };
 
-// Of the registers of each place.
-ATTNLIB_INLINE RowRange across_lanes(const vec<float> (&lows)[code_registers],
-                                     const vec<float> (&highs)[code_registers], const Largest (&sizes)[code_registers],
-                                     bool finite) {
-  Largest all = sizes[0];
-  vec<float> low = lows[0], high = highs[0];
-#pragma GCC unroll 4
-  for (int place = 1; place < code_registers; ++place) {
-    all = joined(all, sizes[place]);
-    low = min(low, lows[place]);
-    high = max(high, highs[place]);
-  }
+ATTNLIB_INLINE RowRange across_lanes(vec<float> low, vec<float> high, Largest all, bool finite) {
 #pragma GCC unroll 4
   for (int width = lanes<float> / 2; width > 0; width /= 2) {
     all = joined(all, {exchange_lanes<float>(all.first, width), exchange_lanes<float>(all.second, width),
@@ -110,27 +99,31 @@ RowRange range_of(const T* row, const float* balance, std::int64_t n) {
     high[place] = max(x, high[place]);
     dirt[place] = fma(x, zero<float>(), dirt[place]);
   });
-  Largest sizes[code_registers] = {};
 #pragma GCC unroll 4
-  for (int place = 0; place < code_registers; ++place) {
-    const vec<float> size = max(high[place], -low[place]);
-    // Of one of the 16 lanes only the largest is to count.
-    vec<float>& largest = sizes[place % parts].first;
-    largest = max(largest, size);
+  for (int place = parts; place < code_registers; ++place) {  // the same lanes of the 16
+    low[place % parts] = min(low[place % parts], low[place]);
+    high[place % parts] = max(high[place % parts], high[place]);
+  }
+  vec<float> lowest = low[0], highest = high[0];
+  Largest sizes{max(highest, -lowest), zero<float>(), zero<float>()};
+#pragma GCC unroll 4
+  for (int part = 1; part < parts; ++part) {
+    sizes = joined(sizes, {max(high[part], -low[part]), zero<float>(), zero<float>()});
+    lowest = min(lowest, low[part]);
+    highest = max(highest, high[part]);
   }
   const vec<float> all_dirt = (dirt[0] + dirt[1]) + (dirt[2] + dirt[3]);
-  return across_lanes(low, high, sizes, !any<float>(all_dirt != zero<float>()));
+  return across_lanes(lowest, highest, sizes, !any<float>(all_dirt != zero<float>()));
 }
 
 // The true one.
 template <class T>
 float third_largest(const T* row, const float* balance, std::int64_t n) {
-  Largest sizes[code_registers] = {};
-  for_each_register(n, [&](std::int64_t i, int count, int place) __attribute__((always_inline)) {
-    sizes[place] = joined(sizes[place], {abs<float>(balanced(row, balance, i, count)), zero<float>(), zero<float>()});
+  Largest sizes = {};
+  for_each_register(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+    sizes = joined(sizes, {abs<float>(balanced(row, balance, i, count)), zero<float>(), zero<float>()});
   });
-  const vec<float> none[code_registers] = {};
-  return across_lanes(none, none, sizes, true).third;
+  return across_lanes(zero<float>(), zero<float>(), sizes, true).third;
 }
 
 // The range without outliers, if there are any: that of the values up to the third largest. The codes of outliers, and

@@ -35,10 +35,10 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
   const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
   const std::int64_t panel_count = ceil_div(p.columns, width);
-  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little, or that of few
-  // rows little is multiplied between a task's beginning and its end. One thread's order is the same in one task, whose
+  // Enough tasks to even out the threads' ends, not so many that a block of a is fetched for little: a task of few rows
+  // is short, and soon most of it would be beginning and ending. One thread's order is the same in one task, whose
   // columns are dealt out evenly.
-  const std::int64_t tasks_wanted = (block_rows > 128 ? 8 : 4) * static_cast<std::int64_t>(threads);
+  const std::int64_t tasks_wanted = (p.rows > 128 ? 8 : 4) * static_cast<std::int64_t>(threads);
   const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(tasks_wanted, row_blocks);
   const std::int64_t group = std::clamp<std::int64_t>(panel_count / std::max<std::int64_t>(groups_wanted, 1), 1, 16);
   const std::int64_t groups = ceil_div(panel_count, group);
@@ -104,21 +104,34 @@ void run_rows(const Product& p, ProductKind kind, const Panels& panels, int thre
   }
 }
 
-// Rows that one thread arranges and others read would go from cache to cache. So each thread has rows of its own where
-// its level-2 cache holds all of the weight, and two groups of them hide what one leaves of the panels' way.
-void run_packed(const Product& p, ProductKind kind, const Panels& panels, int threads) {
-  constexpr std::int64_t weight_bytes = 1280 << 10, groups_of_a_thread = 2, parts_of_a_thread = 2;
+// Into how many parts the rows of a product with a matrix unit are dealt out to the threads; 1: columns are, instead.
+// Rows that one thread arranges and another reads would go from cache to cache, but only where the level-2 cache holds
+// all of the weight beside a block of rows can each thread walk through all of it. A thread wants two groups of rows,
+// so that it reads a panel less often, and no thread more than a tenth above the others.
+std::int64_t parts_of_rows(const Product& p, ProductKind kind, const Panels& panels, int threads) {
+  constexpr std::int64_t level2_bytes = 2 << 20, groups_of_a_thread = 2;  // no CPU with such a unit has less
   const MatrixUnitKernels* const unit = matrix_unit_for(kind);
-  const std::int64_t groups = unit == nullptr ? 0 : ceil_div(p.rows, unit->group_rows);
+  if (unit == nullptr || threads == 1) return 1;
+  const std::int64_t groups = ceil_div(p.rows, unit->group_rows);
   const std::int64_t panel_count = ceil_div(p.columns, panel_width_of(kind));
-  const bool apart =
-      threads > 1 && groups >= groups_of_a_thread * threads && panel_count * panels.one_panel <= weight_bytes;
-  if (!apart) return run_rows(p, kind, panels, threads);
-  const std::int64_t parts =
-      threads * std::clamp<std::int64_t>(groups / (groups_of_a_thread * threads), 1, parts_of_a_thread);
+  if (groups < groups_of_a_thread * threads || panel_count * panels.one_panel > level2_bytes - unit->block_bytes)
+    return 1;
+  // Parts of about a block at most: between them a slow thread is helped, and interruptions are looked for.
+  const std::int64_t blocks = ceil_div(p.rows, multiplication(p.dtype, kind, p.depth).block_rows);
+  const std::int64_t least = ceil_div(blocks, threads), most = std::max<std::int64_t>(least, 2);
+  const std::int64_t rounds = std::clamp<std::int64_t>(groups / (groups_of_a_thread * threads), least, most);
+  const std::int64_t parts = std::min(rounds, groups / threads) * threads;
+  const bool uneven = 10 * parts * ceil_div(groups, parts) > 11 * groups;
+  return uneven ? 1 : parts;
+}
+
+void run_packed(const Product& p, ProductKind kind, const Panels& panels, int threads) {
+  const std::int64_t parts = parts_of_rows(p, kind, panels, threads);
+  if (parts == 1) return run_rows(p, kind, panels, threads);
+  const std::int64_t group_rows = matrix_unit_for(kind)->group_rows, groups = ceil_div(p.rows, group_rows);
   parallel_for(parts, threads, [&](std::int64_t part) {
-    const std::int64_t first = share_begin(groups, part, parts) * unit->group_rows;
-    const std::int64_t end = std::min(share_begin(groups, part + 1, parts) * unit->group_rows, p.rows);
+    const std::int64_t first = share_begin(groups, part, parts) * group_rows;
+    const std::int64_t end = std::min(share_begin(groups, part + 1, parts) * group_rows, p.rows);
     run_rows(rows_of(p, first, end - first), kind, panels, 1);
   });
 }

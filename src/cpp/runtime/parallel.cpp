@@ -106,34 +106,35 @@ class EarlyEnd {
 // The tasks that each thread begins with, and from which others take the next one when they are done with theirs.
 class Shares {
  public:
-  Shares(std::int64_t tasks, int count) : count_(std::min(count, most)) {
-    for (int i = 0; i < count_; ++i) {
-      shares_[i].next.store(share_begin(tasks, i, count_), std::memory_order_relaxed);
-      shares_[i].end = share_begin(tasks, i + 1, count_);
+  Shares(std::int64_t tasks, int count)
+      : count_(count), shares_(std::make_unique<Share[]>(static_cast<std::size_t>(count))) {
+    for (int i = 0; i < count; ++i) {
+      shares_[i].next.store(share_begin(tasks, i, count), std::memory_order_relaxed);
+      shares_[i].end = share_begin(tasks, i + 1, count);
     }
   }
-  // What falls to a thread: act(task).
+  // What falls to a thread: act(task), until that says no.
   template <class Act>
   void work(int member, int members, Act&& act) {
     const int own = static_cast<int>(share_begin(count_, member, members));
     for (int i = 0; i < count_; ++i) {
       Share& share = shares_[(own + i) % count_];
-      for (;;) {
+      // Looked at first: all come by shares that are done, and who only reads leaves the line to the others.
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
         const std::int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
         if (task >= share.end) break;
-        act(task);
+        if (!act(task)) return;
       }
     }
   }
 
  private:
-  static constexpr int most = 64;
   struct alignas(64) Share {
     std::atomic<std::int64_t> next;
     std::int64_t end;
   };
   int count_;
-  Share shares_[most];
+  std::unique_ptr<Share[]> shares_;
 };
 
 template <class Region>
@@ -171,9 +172,10 @@ void detail::run_tasks(std::int64_t count, int threads, TaskOrder order, void (*
     {
       const FloatEnvironment environment;
       shares.work(omp_get_thread_num(), omp_get_num_threads(), [&](std::int64_t task) {
-        if (end.due()) return;
+        if (end.due()) return false;
         end.attempt([&] { body(context, task); });
         end.look_around();
+        return true;
       });
     }
   };

@@ -9,9 +9,10 @@ inline constexpr int code_registers = 4;
 inline constexpr std::int64_t codes_at_once = code_registers * std::int64_t{lanes<float>};
 using CodeRegister = VectorOf<std::uint8_t>::type;
 
-// Of numbers that integers of 32 bits can hold, to the even one of two.
+// Of numbers that integers of 32 bits can hold, to the even one of two, as FloatEnvironment has it
+// (runtime/float_environment.hpp).
 ATTNLIB_INLINE i32v nearest_integers(vec<float> x) {
-#if defined(__AVX512F__)
+#if defined(__AVX512BW__)
   return bit_cast<i32v>(_mm512_cvtps_epi32(x));
 #elif defined(__AVX2__)
   return bit_cast<i32v>(_mm256_cvtps_epi32(x));
