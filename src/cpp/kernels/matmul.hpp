@@ -84,8 +84,10 @@ struct MatmulRows {
   std::int32_t* offsets;       // int8: (rows,), the code of 0; int4: (rows, groups), sums of the codes
   RowOutliers* outliers;       // int8: (rows,)
   const float* balance;        // int8: (depth,), padded to whole registers: what the columns of a are multiplied by
+  float* row_values;           // int8: scratch for a row in float32, (depth,) padded to whole staged_values
   std::int64_t group_size;
 };
+constexpr std::int64_t staged_values = 64;
 
 // Few rows times a row-major b in place: out[m, n] = sum_k a[m, k] b[k, n], walking b row by row.
 struct MatmulRowMajor {

@@ -18,7 +18,6 @@
 // for random signs by about the square root of K of these terms' means. K is at most 65,536, so that sums fit.
 #include "kernels/matmul_int8_values.hpp"
 #include "kernels/matmul_parts.hpp"
-#include "kernels/row_vectors.hpp"
 #include "kernels/simd/codes.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -45,22 +44,15 @@ struct Int8Product {
 // The row is looked at in 16 lanes whatever the register: which value counts as an outlier must not depend on the rung.
 constexpr int parts = 16 / lanes<float>;
 
-// Calls visit(i, count, place) for the registers of a row, four places of them in turn. Places that are `parts` apart
+static_assert(staged_values % codes_at_once == 0);
+
+// Calls visit(i, place) for the registers of a row, padded, four places of them in turn. Places that are `parts` apart
 // hold the same of the 16 lanes.
 template <class Visit>
 ATTNLIB_INLINE void for_each_register(std::int64_t n, Visit visit) {
-  std::int64_t i = 0;
-  for (; i + codes_at_once <= n; i += codes_at_once)
+  for (std::int64_t i = 0; i < n; i += codes_at_once)
 #pragma GCC unroll 4
-    for (int place = 0; place < code_registers; ++place) visit(i + place * lanes<float>, lanes<float>, place);
-#pragma GCC unroll 4
-  for (int place = 0; place < code_registers && i < n; ++place, i += lanes<float>)
-    visit(i, n - i < lanes<float> ? static_cast<int>(n - i) : lanes<float>, place);
-}
-
-template <class T>
-ATTNLIB_INLINE vec<float> balanced(const T* row, const float* balance, std::int64_t i, int count) {
-  return load_lanes(row + i, count) * load(balance + i);
+    for (int place = 0; place < code_registers; ++place) visit(i + place * lanes<float>, place);
 }
 
 // The three largest numbers seen in each lane, in order.
@@ -89,12 +81,18 @@ ATTNLIB_INLINE RowRange across_lanes(vec<float> low, vec<float> high, Largest al
   return {low[0], high[0], all.first[0], all.third[0], finite};
 }
 
-// The third largest size is that of the 16 lanes' largest: at most the true one.
+// `values` become those of the row, balanced, with zeros to the end of the last four registers. The third largest size
+// is that of the 16 lanes' largest: at most the true one.
 template <class T>
-RowRange range_of(const T* row, const float* balance, std::int64_t n) {
+RowRange balance_row(const T* row, const float* balance, std::int64_t n, float* values) {
   vec<float> low[code_registers] = {}, high[code_registers] = {}, dirt[code_registers] = {};
-  for_each_register(n, [&](std::int64_t i, int count, int place) __attribute__((always_inline)) {
-    const vec<float> x = balanced(row, balance, i, count);
+  for_each_register(n, [&](std::int64_t i, int place) __attribute__((always_inline)) {
+    vec<float> x = zero<float>();
+    if (i + lanes<float> <= n)
+      x = load(row + i) * load(balance + i);
+    else if (i < n)
+      x = load_partial(row + i, static_cast<int>(n - i)) * load(balance + i);
+    store(values + i, x);
     low[place] = min(x, low[place]);
     high[place] = max(x, high[place]);
     dirt[place] = fma(x, zero<float>(), dirt[place]);
@@ -117,11 +115,10 @@ RowRange range_of(const T* row, const float* balance, std::int64_t n) {
 }
 
 // The true one.
-template <class T>
-float third_largest(const T* row, const float* balance, std::int64_t n) {
+float third_largest(const float* values, std::int64_t n) {
   Largest sizes = {};
-  for_each_register(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-    sizes = joined(sizes, {abs<float>(balanced(row, balance, i, count)), zero<float>(), zero<float>()});
+  for_each_register(n, [&](std::int64_t i, int) __attribute__((always_inline)) {
+    sizes = joined(sizes, {abs<float>(load(values + i)), zero<float>(), zero<float>()});
   });
   return across_lanes(zero<float>(), zero<float>(), sizes, true).third;
 }
@@ -149,46 +146,36 @@ ATTNLIB_INLINE i32v code_of(vec<float> x, const Coding& coding) {
   return nearest_integers(x * broadcast<float>(coding.steps)) + broadcast_integer<float>(coding.offset);
 }
 
-template <class T>
-ATTNLIB_INLINE void write_codes(const T* row, const float* balance, std::int64_t n, const Coding& coding,
-                                std::uint8_t* target) {
-  const auto codes_from = [&](std::int64_t i, std::int64_t left) __attribute__((always_inline)) {
-    i32v whole[code_registers] = {};
-#pragma GCC unroll 4
-    for (int place = 0; place < code_registers; ++place, i += lanes<float>, left -= lanes<float>)
-      if (left > 0) {
-        const int count = left < lanes<float> ? static_cast<int>(left) : lanes<float>;
-        whole[place] = code_of(balanced(row, balance, i, count), coding);
-      }
-    return codes_of(whole) ^ static_cast<std::uint8_t>(code_shift);
-  };
-  std::int64_t i = 0;
-  for (; i + codes_at_once <= n; i += codes_at_once) {
-    const CodeRegister codes = codes_from(i, codes_at_once);
-    __builtin_memcpy(target + i, &codes, sizeof codes);
-  }
-  if (i == n) return;
-  const CodeRegister codes = codes_from(i, n - i);
-  __builtin_memcpy(target + i, &codes, static_cast<std::uint64_t>(n - i) % sizeof codes);
+void write_codes(const float* values, std::int64_t n, const Coding& coding, std::uint8_t* target) {
+  i32v whole[code_registers];
+  for_each_register(n, [&](std::int64_t i, int place) __attribute__((always_inline)) {
+    whole[place] = code_of(load(values + i), coding);
+    if (place + 1 < code_registers) return;
+    const CodeRegister codes = codes_of(whole) ^ static_cast<std::uint8_t>(code_shift);
+    const std::int64_t first = i - place * lanes<float>;
+    if (first + codes_at_once <= n)
+      __builtin_memcpy(target + first, &codes, sizeof codes);
+    else
+      __builtin_memcpy(target + first, &codes, static_cast<std::uint64_t>(n - first) % sizeof codes);
+  });
 }
 
 // Those of the values beyond the limit whose codes do not reach them, and what these lack.
-template <class T>
-RowOutliers find_outliers(const T* row, const float* balance, std::int64_t n, const Coding& coding, float limit) {
+RowOutliers find_outliers(const float* values, std::int64_t n, const Coding& coding, float limit) {
   RowOutliers outliers = {};
   int found = 0;
-  for_each_vector<float>(n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-    const vec<float> x = balanced(row, balance, i, count);
+  for (std::int64_t i = 0; i < n; i += lanes<float>) {
+    const vec<float> x = load(values + i);
     const mask_vec<float> beyond = abs<float>(x) > broadcast<float>(limit);
-    if (!any<float>(beyond)) return;
+    if (!any<float>(beyond)) continue;
     const i32v code = code_of(x, coding);
-    for (int lane = 0; lane < count; ++lane) {
+    for (int lane = 0; lane < lanes<float>; ++lane) {
       const std::int32_t nearest = code[lane] < 0 ? 0 : code[lane] > 255 ? 255 : code[lane];
       if (beyond[lane] == 0 || found == RowOutliers::most || code[lane] == nearest) continue;
       outliers.index[found] = static_cast<std::int32_t>(i + lane);
       outliers.excess[found++] = code[lane] - nearest;
     }
-  });
+  }
   return outliers;
 }
 
@@ -197,14 +184,15 @@ RowOutliers find_outliers(const T* row, const float* balance, std::int64_t n, co
 template <class T>
 void stage_int8(const MatmulRows* arguments) noexcept {
   const MatmulRows& task = *arguments;
+  float* const values = task.row_values;
   for (std::int64_t row = 0; row < task.rows; ++row) {
     const T* source = static_cast<const T*>(task.source) + row * task.source_stride;
     std::uint8_t* target = static_cast<std::uint8_t*>(task.target) + row * task.target_stride;
     task.outliers[row] = {};
-    const RowRange range = range_of(source, task.balance, task.depth);
+    const RowRange range = balance_row(source, task.balance, task.depth, values);
     // A third largest size that is too small makes outliers of more rows, never of fewer: most need no second look.
     Clipped clipped = clipped_range(range, range.third);
-    if (clipped.has_outliers) clipped = clipped_range(range, third_largest(source, task.balance, task.depth));
+    if (clipped.has_outliers) clipped = clipped_range(range, third_largest(values, task.depth));
     const float scale = clipped.high * (1.0f / 255.0f) - clipped.low * (1.0f / 255.0f);
     // Nothing but zeros, or numbers so small that the reciprocal overflows: zero.
     if (!range.finite || !(scale >= 0x1p-126f)) {
@@ -218,9 +206,8 @@ void stage_int8(const MatmulRows* arguments) noexcept {
     task.scales[row] = scale;
     task.offsets[row] = coding.offset - code_shift;
     for (std::int64_t i = task.depth; i < task.target_stride; ++i) target[i] = 0;
-    write_codes(source, task.balance, task.depth, coding, target);
-    if (clipped.has_outliers)
-      task.outliers[row] = find_outliers(source, task.balance, task.depth, coding, clipped.limit);
+    write_codes(values, task.depth, coding, target);
+    if (clipped.has_outliers) task.outliers[row] = find_outliers(values, task.depth, coding, clipped.limit);
   }
 }
 

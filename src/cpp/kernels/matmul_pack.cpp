@@ -90,7 +90,7 @@ ATTNLIB_INLINE u32v load_bits(const bfloat16* source, std::int64_t count) {
     __builtin_memcpy(&bits, source, sizeof bits);
   else
     bits = load_first_u16(source, static_cast<int>(count));
-  return __builtin_convertvector(bits, u32v);
+  return widen_halves(bits);
 }
 
 // Pairs move as lanes of 32 bits; a last half pair gets a zero.

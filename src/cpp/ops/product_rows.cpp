@@ -100,9 +100,12 @@ void ProductRows::stage(const Product& product, ProductKind kind, std::int64_t g
       rows.scales = scales_->as<float>() + row * groups_;
       rows.offsets = offsets_->as<std::int32_t>() + row * groups_;
     }
+    std::optional<Scratch> row_values;
     if (kind == ProductKind::int8) {
       rows.outliers = outliers_->as<RowOutliers>() + row;
       rows.balance = product.packed->balance();
+      row_values.emplace(ceil_div(product.depth, staged_values) * staged_values * std::int64_t{sizeof(float)});
+      rows.row_values = row_values->as<float>();
     }
     if (matrix_unit == nullptr) {
       stage_rows(&rows);

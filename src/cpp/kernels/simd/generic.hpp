@@ -53,6 +53,9 @@ ATTNLIB_INLINE vec<float> round_to_integer(vec<float> x) { return round_by_shift
 ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) { return round_by_shift<double>(x); }
 #endif
 
+ATTNLIB_INLINE VectorOf<std::uint32_t>::type widen_halves(u16half halves) {
+  return __builtin_convertvector(halves, VectorOf<std::uint32_t>::type);
+}
 // The low 16 bits of every lane of 32.
 ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
   return __builtin_convertvector(lanes_of_32, u16half);

@@ -38,6 +38,9 @@ ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
   return bit_cast<vec<double>>(vrndnq_f64(bit_cast<float64x2_t>(x)));
 }
 
+ATTNLIB_INLINE VectorOf<std::uint32_t>::type widen_halves(u16half halves) {
+  return __builtin_convertvector(halves, VectorOf<std::uint32_t>::type);
+}
 // The low 16 bits of every lane of 32.
 ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
   return bit_cast<u16half>(vmovn_u32(bit_cast<uint32x4_t>(lanes_of_32)));

@@ -141,9 +141,7 @@ ATTNLIB_INLINE vec<C> copy_sign(vec<C> magnitude, vec<C> sign_of) {
 using u32v = VectorOf<std::uint32_t>::type;
 using u16v = VectorOf<std::uint16_t, vector_bytes / 2>::type;
 
-ATTNLIB_INLINE vec<float> widen_bfloat16(u16v bits) {
-  return bit_cast<vec<float>>(__builtin_convertvector(bits, u32v) << 16);
-}
+ATTNLIB_INLINE vec<float> widen_bfloat16(u16v bits) { return bit_cast<vec<float>>(widen_halves(bits) << 16); }
 
 // Round to nearest even; a NaN stays a (quiet) NaN instead of rounding to infinity.
 ATTNLIB_INLINE u16v narrow_bfloat16(vec<float> value) {

@@ -32,6 +32,10 @@ ATTNLIB_INLINE vec<double> round_to_integer(vec<double> x) {
   return _mm256_round_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+// By hand: GCC 12 converts a register in two halves that it takes apart and puts together.
+ATTNLIB_INLINE VectorOf<std::uint32_t>::type widen_halves(u16half halves) {
+  return bit_cast<VectorOf<std::uint32_t>::type>(_mm256_cvtepu16_epi32(bit_cast<__m128i>(halves)));
+}
 // The low 16 bits of every lane of 32: packed within halves of the register, which are then put together.
 ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
   const __m256i words = bit_cast<__m256i>(lanes_of_32 & 0xffffu);

@@ -98,6 +98,10 @@ ATTNLIB_INLINE u16half narrow_float16(vec<float> value) {
   return bit_cast<u16half>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+// By hand, as below: GCC 12 converts a register in two halves that it takes apart and puts together.
+ATTNLIB_INLINE VectorOf<std::uint32_t>::type widen_halves(u16half halves) {
+  return bit_cast<VectorOf<std::uint32_t>::type>(_mm512_cvtepu16_epi32(bit_cast<__m256i>(halves)));
+}
 // The low 16 bits of every lane of 32.
 ATTNLIB_INLINE u16half low_halves(VectorOf<std::uint32_t>::type lanes_of_32) {
   return bit_cast<u16half>(_mm512_cvtepi32_epi16(bit_cast<__m512i>(lanes_of_32)));
