@@ -116,11 +116,12 @@ RowRange balance_row(const T* row, const float* balance, std::int64_t n, float* 
 
 // The true one.
 float third_largest(const float* values, std::int64_t n) {
-  Largest sizes = {};
-  for_each_register(n, [&](std::int64_t i, int) __attribute__((always_inline)) {
-    sizes = joined(sizes, {abs<float>(load(values + i)), zero<float>(), zero<float>()});
+  Largest sizes[code_registers] = {};
+  for_each_register(n, [&](std::int64_t i, int place) __attribute__((always_inline)) {
+    sizes[place] = joined(sizes[place], {abs<float>(load(values + i)), zero<float>(), zero<float>()});
   });
-  return across_lanes(zero<float>(), zero<float>(), sizes, true).third;
+  const Largest all = joined(joined(sizes[0], sizes[1]), joined(sizes[2], sizes[3]));
+  return across_lanes(zero<float>(), zero<float>(), all, true).third;
 }
 
 // The range without outliers, if there are any: that of the values up to the third largest. The codes of outliers, and
@@ -130,7 +131,7 @@ struct Clipped {
   bool has_outliers;
 };
 ATTNLIB_INLINE Clipped clipped_range(const RowRange& range, float third) {
-  const float least = range.largest * (1.0f / 200.0f);
+  const float least = range.largest * (1.0f / 128.0f);
   const float limit = third > least ? third : least;
   const float low = range.low > -limit ? range.low : -limit, high = range.high < limit ? range.high : limit;
   if ((high - low) * 1.25f <= range.high - range.low) return {limit, low, high, true};
@@ -213,7 +214,8 @@ void stage_int8(const MatmulRows* arguments) noexcept {
 
 template <class T>
 void multiply_int8(const MatmulBlock* arguments) noexcept {
-  multiply_block<T, Int8Product, false>(*arguments, Int8Values{*arguments});
+  PanelWords words;
+  multiply_block<T, Int8Product, false>(*arguments, Int8Values(*arguments, words));
 }
 
 template void stage_int8<float>(const MatmulRows*) noexcept;

@@ -217,7 +217,8 @@ void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
 
 template <class T>
 void multiply_int8_tiles(const MatmulBlock* block) noexcept {
-  multiply_in_tiles<T, Int8Tiles>(*block, Int8Values{*block});
+  PanelWords words;
+  multiply_in_tiles<T, Int8Tiles>(*block, Int8Values(*block, words));
 }
 template void multiply_int8_tiles<float>(const MatmulBlock*) noexcept;
 template void multiply_int8_tiles<float16>(const MatmulBlock*) noexcept;

@@ -17,6 +17,32 @@ ATTNLIB_INLINE i32v load_integers(const std::int32_t* source) {
 }
 ATTNLIB_INLINE vec<float> to_float(i32v value) { return __builtin_convertvector(value, vec<float>); }
 
+// Products of neighbouring words of 16 bits with sign, added in pairs; nothing overflows unless all four are -2^15.
+ATTNLIB_INLINE i32v multiply_word_pairs(i16v a, i16v b) {
+#if defined(__AVX512BW__)
+  return bit_cast<i32v>(_mm512_madd_epi16(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+#elif defined(__AVX2__)
+  return bit_cast<i32v>(_mm256_madd_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
+#elif defined(__SSE2__)
+  return bit_cast<i32v>(_mm_madd_epi16(bit_cast<__m128i>(a), bit_cast<__m128i>(b)));
+#elif defined(__aarch64__)
+  const int16x8_t x = bit_cast<int16x8_t>(a), y = bit_cast<int16x8_t>(b);
+  return bit_cast<i32v>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+#else
+  const i32v x = bit_cast<i32v>(a), y = bit_cast<i32v>(b);
+  return ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+ATTNLIB_INLINE i32v dot_word_pairs(i32v sum, i16v a, i16v b) {
+#if defined(__AVX512VNNI__)
+  return bit_cast<i32v>(_mm512_dpwssd_epi32(bit_cast<__m512i>(sum), bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
+#else
+  return sum + multiply_word_pairs(a, b);
+#endif
+}
+// One word for the low half of each lane, one for the high half.
+ATTNLIB_INLINE i16v word_pairs(i32v low, i32v high) { return bit_cast<i16v>((low & 0xffff) | (high << 16)); }
+
 #if defined(__AVX512VNNI__)
 
 // Four unsigned bytes on the left, four signed ones on the right.
@@ -62,21 +88,6 @@ ATTNLIB_INLINE Words unsigned_quads(u32v bytes) {
 ATTNLIB_INLINE Words signed_quads(u32v bytes) {
   const i16v words = bit_cast<i16v>(bytes);
   return {(words << 8) >> 8, words >> 8};
-}
-ATTNLIB_INLINE i32v multiply_word_pairs(i16v a, i16v b) {
-#if defined(__AVX512BW__)
-  return bit_cast<i32v>(_mm512_madd_epi16(bit_cast<__m512i>(a), bit_cast<__m512i>(b)));
-#elif defined(__AVX2__)
-  return bit_cast<i32v>(_mm256_madd_epi16(bit_cast<__m256i>(a), bit_cast<__m256i>(b)));
-#elif defined(__SSE2__)
-  return bit_cast<i32v>(_mm_madd_epi16(bit_cast<__m128i>(a), bit_cast<__m128i>(b)));
-#elif defined(__aarch64__)
-  const int16x8_t x = bit_cast<int16x8_t>(a), y = bit_cast<int16x8_t>(b);
-  return bit_cast<i32v>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
-#else
-  const i32v x = bit_cast<i32v>(a), y = bit_cast<i32v>(b);
-  return ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
-#endif
 }
 ATTNLIB_INLINE i32v dot_quads(i32v sum, const Words& left, const Words& right) {
   return sum + (multiply_word_pairs(left.even, right.even) + multiply_word_pairs(left.odd, right.odd));
