@@ -65,13 +65,18 @@ def test_products(rows: int, dtype: Any, stored: str, rng: np.random.Generator) 
         assert_within(result, oracle.linear(x, packed.unpack()), bound, what=f"{rows} rows, {n} x {k}")
 
 
-@pytest.mark.parametrize("k", [1, 4, 63, 384, 1537])
-def test_int8_sums_are_exact(k: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    ("k", "low"),
+    [(1, 0), (4, 0), (63, 0), (384, -100), (1537, -255), (32768, -255), (32772, -255), (65536, -99)],
+)
+def test_int8_sums_are_exact(k: int, low: int, rng: np.random.Generator) -> None:
     """Inputs and weights that the codes hold exactly give exact results: no sum is rounded or saturates."""
     # Columns of one size: signs and order are random, the balance is then the same for all.
     weight = np.where(rng.random((70, k)) < 0.5, -127.0, 127.0).astype(np.float32)
-    x = rng.integers(0, 256, (40, k)).astype(np.float32)
-    x[:, :3], x[3] = 255.0, 255.0  # three of them: none is an outlier
+    weight[0], weight[1] = 127.0, -127.0  # as large as sums of a column come
+    x = rng.integers(low, low + 256, (40, k)).astype(np.float32)
+    x[3] = low + 255
+    x[:, :3], x[:, 3:6] = low + 255, low  # three of each: none is an outlier
     packed = al.pack_weight(weight, dtype="int8")
     exact = oracle.float64(x) @ oracle.float64(packed.unpack()).T
     error = np.abs(al.linear(x, packed) - exact).max()
@@ -148,10 +153,11 @@ import numpy as np, attnlib as al
 from ml_dtypes import bfloat16
 rng = np.random.default_rng(5)
 digest = hashlib.sha256()
-for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000)):
+for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000), (9, 20, 33000)):
     x = rng.standard_normal((rows, k)).astype(np.float32)
-    x[0, 5:8] = 30.0  # three, so none of them is an outlier; below are one, two in other lanes, one beyond all codes
-    for row, outliers in ((1, {k - 1: -40.0}), (2, {3: 50.0, 20: -60.0}), (3, {k - 2: 1e20}), (4, {0: -1e9, 16: 1e9})):
+    x[0, 5:8] = 30.0  # three: none of them is an outlier; here are one, two in other lanes, one beyond codes
+    more = ((1, {k - 1: -40.0}), (2, {3: 50.0, 20: -60.0}), (3, {k - 2: 1e20}), (4, {0: -1e9, 16: 1e9}))
+    for row, outliers in more:
         for place, value in outliers.items():
             x[row % rows, place] = value
     weight = rng.standard_normal((n, k)).astype(np.float32)
