@@ -65,23 +65,65 @@ def test_products(rows: int, dtype: Any, stored: str, rng: np.random.Generator) 
         assert_within(result, oracle.linear(x, packed.unpack()), bound, what=f"{rows} rows, {n} x {k}")
 
 
-@pytest.mark.parametrize(
-    ("k", "low"),
-    [(1, 0), (4, 0), (63, 0), (384, -100), (1537, -255), (32768, -255), (32772, -255), (65536, -99)],
-)
-def test_int8_sums_are_exact(k: int, low: int, rng: np.random.Generator) -> None:
-    """Inputs and weights that the codes hold exactly give exact results: no sum is rounded or saturates."""
-    # Columns of one size: signs and order are random, the balance is then the same for all.
-    weight = np.where(rng.random((70, k)) < 0.5, -127.0, 127.0).astype(np.float32)
-    weight[0], weight[1] = 127.0, -127.0  # as large as sums of a column come
-    x = rng.integers(low, low + 256, (40, k)).astype(np.float32)
-    x[3] = low + 255
-    x[:, :3], x[:, 3:6] = low + 255, low  # three of each: none is an outlier
+def assert_exact_sums(x: Any, weight: Any) -> None:
+    """The sums of codes are exact; they, two scales and their product, and the stored weight are rounded."""
     packed = al.pack_weight(weight, dtype="int8")
     exact = oracle.float64(x) @ oracle.float64(packed.unpack()).T
-    error = np.abs(al.linear(x, packed) - exact).max()
-    # The sums are exact; two scales and their product are rounded.
-    assert error <= 4 * epsilon(FLOAT32) * np.abs(exact).max() + 4 * epsilon(FLOAT32) * 255 * 127
+    error = np.abs(al.linear(x, packed) - exact)
+    assert (error <= 4 * epsilon(FLOAT32) * np.abs(exact)).all(), error.max()
+
+
+def plus_or_minus_127(n: int, k: int, rng: np.random.Generator) -> Any:
+    """Columns of one size: signs and order are random, the balance is then the same for all."""
+    weight = np.where(rng.random((n, k)) < 0.5, -127.0, 127.0).astype(np.float32)
+    weight[0], weight[1] = 127.0, -127.0  # as large as sums of a column come
+    return weight
+
+
+@pytest.mark.parametrize("n", [20, 64, 70, 100])
+@pytest.mark.parametrize(
+    ("k", "low"),
+    [
+        (1, 0),
+        (4, 0),
+        (63, 0),
+        (384, -100),
+        (1537, -255),
+        (32768, -255),
+        (32772, -255),
+        (65536, -99),
+        (65536, 0),
+    ],
+)
+def test_int8_sums_are_exact(k: int, low: int, n: int, rng: np.random.Generator) -> None:
+    """Inputs and weights that the codes hold exactly give exact results: no sum is rounded or saturates."""
+    x = rng.integers(low, low + 256, (40, k)).astype(np.float32)
+    x[3], x[4] = low + 255, low
+    x[:, :3], x[:, 3:6] = low + 255, low  # three of each: none is an outlier where there are as many columns
+    assert_exact_sums(x, plus_or_minus_127(n, k, rng))
+
+
+@pytest.mark.parametrize("n", [16, 20, 64, 70, 100])
+@pytest.mark.parametrize("k", [4, 5, 384, 1537, 32772])
+def test_int8_outliers_are_exact(k: int, n: int, rng: np.random.Generator) -> None:
+    """Steps of 1, and outliers as far away as any may be, in all columns, alone and in twos."""
+    for end in (255.0, -255.0):
+        x = np.zeros((40, k), np.float32)
+        for row in range(len(x)):
+            places = rng.permutation(k)
+            x[row, places[3:]] = np.rint(end * rng.random(max(k - 3, 0)))
+            x[row, places[:3]] = end
+            if row % 4 == 0 and k > 4:  # the same two in many rows
+                x[row, [1, k - 1]] = 128 * end, 100 * end
+            elif row % 4 == 1 and k > 4:
+                x[row, places[:2]] = 100 * end, 128 * end
+                x[row, places[3:5]] = end
+            else:
+                x[row, [0, k - 1, k // 2][row % 3]] = 128 * end
+            # The third largest is `end`, so steps are of 1.
+            order = np.argsort(-np.abs(x[row]))
+            x[row, order[np.abs(x[row, order]) <= 255][:1]] = end
+        assert_exact_sums(x, plus_or_minus_127(n, k, rng))
 
 
 def test_int8_outliers(rng: np.random.Generator) -> None:
@@ -156,8 +198,8 @@ digest = hashlib.sha256()
 for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000), (9, 20, 33000)):
     x = rng.standard_normal((rows, k)).astype(np.float32)
     x[0, 5:8] = 30.0  # three: none of them is an outlier; here are one, two in other lanes, one beyond codes
-    more = ((1, {k - 1: -40.0}), (2, {3: 50.0, 20: -60.0}), (3, {k - 2: 1e20}), (4, {0: -1e9, 16: 1e9}))
-    for row, outliers in more:
+    more = ({k - 1: -40.0}, {3: 50.0, 20: -60.0}, {k - 2: 1e20}, {0: -1e9, 16: 1e9}, {5: -1e20})
+    for row, outliers in enumerate(more, 1):
         for place, value in outliers.items():
             x[row % rows, place] = value
     weight = rng.standard_normal((n, k)).astype(np.float32)
@@ -168,11 +210,12 @@ for rows, n, k in ((1, 70, 33), (17, 130, 384), (100, 49, 1000), (9, 20, 33000))
     for y in (packed.unpack(), al.linear(x, packed), finished):
         digest.update(y.tobytes())
 for dtype in (np.float32, np.float16, bfloat16):  # rows that end anywhere in four registers
-    for k in (1, 3, 15, 17, 31, 33, 63, 64, 65, 127, 129):
+    for k in (1, 2, 3, 4, 15, 17, 31, 33, 63, 64, 65, 127, 129):
         x = rng.standard_normal((9, k)).astype(dtype)
         x[1, k - 1], x[2, k // 2], x[3], x[4] = 30.0, -60.0, 0.0, 2.0
-        packed = al.pack_weight(rng.standard_normal((20, k)).astype(np.float32), dtype="int8")
-        digest.update(al.linear(x, packed).tobytes())
+        for n in (16, 20, 64, 100):
+            packed = al.pack_weight(rng.standard_normal((n, k)).astype(np.float32), dtype="int8")
+            digest.update(al.linear(x, packed).tobytes())
 print(digest.hexdigest())
 """
 

@@ -33,7 +33,7 @@ namespace attnlib {
 enum class ProductKind : std::uint8_t { float32, float64, float16, bfloat16, bfloat16_dot, int8, int4 };
 constexpr int product_kind_count = 7;
 
-// int8: values of a row whose codes exceed 8 bits, and by how much; an excess of 0 is none.
+// int8: values of a row whose codes exceed 8 bits, and by how much (16 bits with sign hold it); an excess of 0 is none.
 struct RowOutliers {
   static constexpr int most = 2;
   std::int32_t index[most], excess[most];
@@ -87,7 +87,8 @@ struct MatmulRows {
   float* row_values;           // int8: scratch for a row in float32, (depth,) padded to whole staged_values
   std::int64_t group_size;
 };
-constexpr std::int64_t staged_values = 64;
+constexpr std::int64_t staged_values =
+    64;  // a multiple of what any rung makes codes of at once (kernels/simd/codes.hpp)
 
 // Few rows times a row-major b in place: out[m, n] = sum_k a[m, k] b[k, n], walking b row by row.
 struct MatmulRowMajor {

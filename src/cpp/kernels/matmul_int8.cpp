@@ -8,8 +8,8 @@
 // Rows of a are quantised as they come, each by itself: its range, widened to include 0 so that 0 has a code, is cut
 // into 255 steps. Hidden states of Transformers have a few outliers that would make these steps coarse for all others
 // (T. Dettmers et al., "LLM.int8()", 2022, arXiv:2208.07339): where the two largest values of a row stretch its range
-// by a quarter or more, the range is that of the others, and what their codes lack is multiplied on its own, in exact
-// integers too. A row with NaN or inf has no range: its result is NaN.
+// by a quarter or more, the range is that of the others (at least a 128th of the largest), and what their codes lack is
+// multiplied on its own, in exact integers too. A row with NaN or inf has no range: its result is NaN.
 //
 // Where the instruction wants signed bytes on both sides, q - 128 and z - 128 stand for q and z: the same difference.
 //
@@ -124,14 +124,16 @@ float third_largest(const float* values, std::int64_t n) {
   return across_lanes(zero<float>(), zero<float>(), all, true).third;
 }
 
-// The range without outliers, if there are any: that of the values up to the third largest. The codes of outliers, and
-// with them the sums, stay in bounds.
+// The range without outliers, if there are any: that of the values up to the third largest, but at least a 128th of the
+// largest: an outlier's code is at most 128 * 255 in size, and what it exceeds 255 by fits 16 bits with sign.
+constexpr float largest_of_range = 128.0f;
+static_assert(largest_of_range * 255.0f <= 32767.0f);
 struct Clipped {
   float limit, low, high;
   bool has_outliers;
 };
 ATTNLIB_INLINE Clipped clipped_range(const RowRange& range, float third) {
-  const float least = range.largest * (1.0f / 128.0f);
+  const float least = range.largest * (1.0f / largest_of_range);
   const float limit = third > least ? third : least;
   const float low = range.low > -limit ? range.low : -limit, high = range.high < limit ? range.high : limit;
   if ((high - low) * 1.25f <= range.high - range.low) return {limit, low, high, true};
@@ -148,17 +150,17 @@ ATTNLIB_INLINE i32v code_of(vec<float> x, const Coding& coding) {
 }
 
 void write_codes(const float* values, std::int64_t n, const Coding& coding, std::uint8_t* target) {
-  i32v whole[code_registers];
-  for_each_register(n, [&](std::int64_t i, int place) __attribute__((always_inline)) {
-    whole[place] = code_of(load(values + i), coding);
-    if (place + 1 < code_registers) return;
+  for (std::int64_t i = 0; i < n; i += codes_at_once) {
+    i32v whole[code_registers];
+#pragma GCC unroll 4
+    for (int place = 0; place < code_registers; ++place)
+      whole[place] = code_of(load(values + i + place * lanes<float>), coding);
     const CodeRegister codes = codes_of(whole) ^ static_cast<std::uint8_t>(code_shift);
-    const std::int64_t first = i - place * lanes<float>;
-    if (first + codes_at_once <= n)
-      __builtin_memcpy(target + first, &codes, sizeof codes);
+    if (i + codes_at_once <= n)
+      __builtin_memcpy(target + i, &codes, sizeof codes);
     else
-      __builtin_memcpy(target + first, &codes, static_cast<std::uint64_t>(n - first) % sizeof codes);
-  });
+      __builtin_memcpy(target + i, &codes, static_cast<std::uint64_t>(n - i) % sizeof codes);
+  }
 }
 
 // Those of the values beyond the limit whose codes do not reach them, and what these lack.

@@ -7,38 +7,42 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// What of a panel's columns is wanted for each row, as pairs of words that one instruction multiplies and adds.
+// What some columns of a panel are multiplied with for each row, as pairs of words: one instruction multiplies and adds
+// them. They are kept from row to row, since outliers are mostly in the same two columns of a.
 class PanelWords {
  public:
-  // The sums of the columns, in units of 128 and of 1; of deeper panels they exceed 16 bits.
+  // The sums of the columns, in units of 1 and of 128: of deeper panels the latter exceed 16 bits.
   static constexpr std::int64_t deepest = 32768;
   i16v column_sums[product_vectors];
   // The weights of the two columns of a that hold a row's outliers.
   i16v outliers[product_vectors];
 
-  // For a column and, if the row has any, outliers.
+  // Brings the words up to date for the columns from `column` on and, if the row has outliers, for theirs.
   ATTNLIB_INLINE void prepare(PanelWords& words, const MatmulBlock& block, std::int64_t column,
                               const RowOutliers& row) {
+    const auto for_each_register = [&](auto visit) __attribute__((always_inline)) {
+      for (int v = 0; v < product_vectors && column + v * lanes<float> < block.columns; ++v) visit(v);
+    };
     if (words.column_ != column) {
       words.column_ = column;
-      words.index_[0] = words.index_[1] = -1;
-      for (int v = 0; v < product_vectors && column + v * lanes<float> < block.columns; ++v) {
+      words.index_[0] = -1;
+      for_each_register([&](int v) __attribute__((always_inline)) {
         const i32v sums = load_integers(block.column_sums + column + v * lanes<float>);
         words.column_sums[v] = word_pairs(sums & 127, sums >> 7);
-      }
+      });
     }
     if (row.excess[0] == 0 || (words.index_[0] == row.index[0] && words.index_[1] == row.index[1])) return;
-    const std::uint32_t* panel =
-        static_cast<const std::uint32_t*>(block.panels) + column / panel_width<float> * block.panel_stride;
-    for (int v = 0; v < product_vectors; ++v) {
-      i32v weights[RowOutliers::most];
-      for (int i = 0; i < RowOutliers::most; ++i) {
-        const int k = words.index_[i] = row.index[i];
-        const u32v units = load_pairs(panel + k / 4 * std::int64_t{panel_width<float>} + v * lanes<float>);
-        weights[i] = bit_cast<i32v>(units << (24 - 8 * (k % 4))) >> 24;
-      }
-      words.outliers[v] = word_pairs(weights[0], weights[1]);
-    }
+    for (int i = 0; i < RowOutliers::most; ++i) words.index_[i] = row.index[i];
+    // Columns that are dealt out evenly need not begin with a panel (kernels/matmul_tile.hpp: b in place).
+    const std::uint32_t* panel = static_cast<const std::uint32_t*>(block.panels) +
+                                 column / panel_width<float> * block.panel_stride + column % panel_width<float>;
+    const auto weights = [&](int i, int v) __attribute__((always_inline)) {
+      const int k = row.index[i];
+      const u32v units = load_pairs(panel + k / 4 * std::int64_t{panel_width<float>} + v * lanes<float>);
+      return bit_cast<i32v>(units << (24 - 8 * (k % 4))) >> 24;
+    };
+    for_each_register(
+        [&](int v) __attribute__((always_inline)) { words.outliers[v] = word_pairs(weights(0, v), weights(1, v)); });
   }
 
  private:
@@ -46,21 +50,22 @@ class PanelWords {
   std::int32_t index_[RowOutliers::most] = {-1, -1};
 };
 static_assert(RowOutliers::most == 2);
+static_assert(127 * PanelWords::deepest / 128 <= 32767);
 
-// For finish_rows: from a row and the first of some columns to a function from sums, n columns further, to values.
+// For finish_rows: from a row and the first of some columns to a function from sums, n columns further, to values; good
+// until the next one is asked for, which changes the words.
 class Int8Values {
  public:
-  explicit Int8Values(const MatmulBlock& block, PanelWords& words) : block_(block), words_(words) {}
+  Int8Values(const MatmulBlock& block, PanelWords& words)
+      : block_(block), words_(words), deep_(block.depth * units_of_depth > PanelWords::deepest) {}
 
   inline __attribute__((always_inline)) auto operator()(std::int64_t row, std::int64_t column) const {
     const RowOutliers& outliers = block_.row_outliers[row];
     PanelWords::prepare(words_, block_, column, outliers);
     const std::int32_t offset = block_.row_offsets[row];
-    const bool has_outliers = outliers.excess[0] != 0, deep = block_.depth * 4 > PanelWords::deepest;
-    const i32v offsets = broadcast_integer<float>(offset);
-    const i16v offset_words = word_pairs(-offsets, -offsets << 7);
-    const i16v excess =
-        word_pairs(broadcast_integer<float>(outliers.excess[0]), broadcast_integer<float>(outliers.excess[1]));
+    const bool has_outliers = outliers.excess[0] != 0, deep = deep_;
+    const i16v offset_words = word_pair(-offset, -128 * offset);
+    const i16v excess = word_pair(outliers.excess[0], outliers.excess[1]);
     const vec<float> row_scale = broadcast<float>(block_.row_scales[row]);
     const std::int32_t* column_sums = block_.column_sums + column;
     const float* column_scales = block_.column_scales + column;
@@ -68,7 +73,7 @@ class Int8Values {
     return [=, &words](const std::int32_t* sums, int n) __attribute__((always_inline)) {
       i32v sum = load_integers(sums);
       if (deep)
-        sum -= load_integers(column_sums + n) * offsets;
+        sum -= load_integers(column_sums + n) * broadcast_integer<float>(offset);
       else
         sum = dot_word_pairs(sum, words.column_sums[n / lanes<float>], offset_words);
       if (has_outliers) sum = dot_word_pairs(sum, words.outliers[n / lanes<float>], excess);
@@ -77,8 +82,11 @@ class Int8Values {
   }
 
  private:
+  static constexpr std::int64_t units_of_depth = 4;  // bytes of a unit
+
   const MatmulBlock& block_;
   PanelWords& words_;
+  bool deep_;
 };
 
 }  // namespace

@@ -89,7 +89,7 @@ constexpr TileTable<Arithmetic> tile_table;
 
 // Accumulators of some rows and all columns of a panel -> out = act(value + bias) + residual, in the compute type until
 // the store. `values_of(row, column)` gives a function that turns a register of accumulators, n columns further, into
-// values.
+// values; it is good until the next one is asked for.
 template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
 ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                       std::int64_t column, int rows, ValuesOf values_of) {

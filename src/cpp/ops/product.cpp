@@ -107,7 +107,7 @@ void run_rows(const Product& p, ProductKind kind, const Panels& panels, int thre
 // Into how many parts the rows of a product with a matrix unit are dealt out to the threads; 1: columns are, instead.
 // Rows that one thread arranges and another reads would go from cache to cache, but only where the level-2 cache holds
 // all of the weight beside a block of rows can each thread walk through all of it. A thread wants two groups of rows,
-// so that it reads a panel less often, and no thread more than a tenth above the others.
+// so that it reads a panel less often, and none a tenth more of them than the mean.
 std::int64_t parts_of_rows(const Product& p, ProductKind kind, const Panels& panels, int threads) {
   constexpr std::int64_t level2_bytes = 2 << 20, groups_of_a_thread = 2;  // no CPU with such a unit has less
   const MatrixUnitKernels* const unit = matrix_unit_for(kind);
@@ -121,7 +121,7 @@ std::int64_t parts_of_rows(const Product& p, ProductKind kind, const Panels& pan
   const std::int64_t least = ceil_div(blocks, threads), most = std::max<std::int64_t>(least, 2);
   const std::int64_t rounds = std::clamp<std::int64_t>(groups / (groups_of_a_thread * threads), least, most);
   const std::int64_t parts = std::min(rounds, groups / threads) * threads;
-  const bool uneven = 10 * parts * ceil_div(groups, parts) > 11 * groups;
+  const bool uneven = 10 * threads * ceil_div(groups, threads) > 11 * groups;
   return uneven ? 1 : parts;
 }
 

@@ -1,6 +1,6 @@
-// Dot products of four bytes in every lane, with exact sums of 32 bits: the same on every rung. `ATTNLIB_DOT_INT8` is
-// defined where one instruction does it. `code_shift` is what must be taken from codes of 0..255 for them to be bytes
-// on the left.
+// Dot products of four bytes, or of two words of 16 bits, in every lane, with exact sums of 32 bits: the same on every
+// rung. `ATTNLIB_DOT_INT8` is defined where one instruction does it. `code_shift` is what must be taken from codes of
+// 0..255 for them to be bytes on the left.
 #pragma once
 
 #include "kernels/simd/vector.hpp"
@@ -42,6 +42,11 @@ ATTNLIB_INLINE i32v dot_word_pairs(i32v sum, i16v a, i16v b) {
 }
 // One word for the low half of each lane, one for the high half.
 ATTNLIB_INLINE i16v word_pairs(i32v low, i32v high) { return bit_cast<i16v>((low & 0xffff) | (high << 16)); }
+// The same two in every lane.
+ATTNLIB_INLINE i16v word_pair(std::int32_t low, std::int32_t high) {
+  const std::uint32_t pair = (static_cast<std::uint32_t>(low) & 0xffffu) | static_cast<std::uint32_t>(high) << 16;
+  return bit_cast<i16v>(pair + u32v{});
+}
 
 #if defined(__AVX512VNNI__)
 
