@@ -12,9 +12,10 @@ namespace {
 py::object run_activation(Activation kind, const char* operation, const py::object& x_object, const py::object& out) {
   begin_call(operation);
   FloatArray x = required_array(x_object, operation, "x");
-  Output output(out, operation, x.view().shape, x.dtype(), {&x}, true);
-  x.convert(x.dtype());
-  without_gil([&] { activate(kind, x.view(), output.view()); });
+  const AxisOrder order = memory_order({&x});
+  Output output(out, operation, x.view().shape, x.dtype(), {&x}, true, nullptr, order);
+  if (order.empty()) x.convert(x.dtype());
+  without_gil([&] { activate(kind, in_order(x.view(), order), in_order(output.view(), order)); });
   return output.finish();
 }
 
@@ -36,10 +37,14 @@ py::object run_swiglu(const py::object& gate_object, const py::object& up_object
   begin_call("swiglu");
   FloatArray gate = required_array(gate_object, "swiglu", "gate"), up = required_array(up_object, "swiglu", "up");
   const DType dtype = promote({&gate, &up});
-  Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true);
-  gate.convert(dtype);
-  up.convert(dtype);
-  without_gil([&] { swiglu(gate.view(), up.view(), output.view()); });
+  const AxisOrder order = gate.dtype() == up.dtype() ? memory_order({&gate, &up}) : AxisOrder();
+  Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true, nullptr, order);
+  if (order.empty()) {
+    gate.convert(dtype);
+    up.convert(dtype);
+  }
+  without_gil(
+      [&] { swiglu(in_order(gate.view(), order), in_order(up.view(), order), in_order(output.view(), order)); });
   return output.finish();
 }
 

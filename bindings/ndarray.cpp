@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -117,7 +120,7 @@ TensorView view_of(const py::array& array, DType dtype) {
 }
 
 // An array that is not filled yet, contiguous.
-py::array new_array(const py::dtype& dtype, const Shape& shape) {
+py::array new_contiguous_array(const py::dtype& dtype, const Shape& shape) {
   const std::vector<py::ssize_t> extents(shape.begin(), shape.end());
   auto bytes = static_cast<std::size_t>(dtype.itemsize());
   bool countable = true;
@@ -129,6 +132,18 @@ py::array new_array(const py::dtype& dtype, const Shape& shape) {
   std::byte* const data = memory->data();
   const py::capsule owner(memory.release(), [](void* pointer) { delete static_cast<ResultMemory*>(pointer); });
   return py::array(dtype, extents, data, owner);
+}
+
+// The same with its axes in this order in memory.
+py::array new_array(const py::dtype& dtype, const Shape& shape, const AxisOrder& order) {
+  if (order.empty()) return new_contiguous_array(dtype, shape);
+  Shape in_memory;
+  py::tuple places(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    in_memory.push_back(shape[order[i]]);
+    places[static_cast<std::size_t>(order[i])] = i;
+  }
+  return new_contiguous_array(dtype, in_memory).attr("transpose")(places).cast<py::array>();
 }
 
 }  // namespace
@@ -218,6 +233,33 @@ void FloatArray::make_contiguous(DType dtype) {
   cast(dtype);
   if (absent() || view_.is_contiguous()) return;
   copy(dtype, "copied: it is not contiguous", 0);
+}
+
+AxisOrder memory_order(std::initializer_list<const FloatArray*> arrays) {
+  const TensorView& first = (*arrays.begin())->view();
+  const auto contiguous = [](const FloatArray* array) { return array->view().has_contiguous_last_axis(); };
+  if (std::all_of(arrays.begin(), arrays.end(), contiguous)) return {};
+  AxisOrder order(static_cast<std::size_t>(first.rank()));
+  std::iota(order.begin(), order.end(), 0);
+  // An axis of one element lies nowhere: outermost, it is in nobody's way.
+  const auto distance = [&](int axis) {
+    return first.shape[axis] == 1 ? std::numeric_limits<std::int64_t>::max() : std::abs(first.strides[axis]);
+  };
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return distance(a) > distance(b); });
+  for (const FloatArray* array : arrays) {
+    const TensorView& view = array->view();
+    if (!(view.shape == first.shape) || !in_order(view, order).has_contiguous_last_axis()) return {};
+  }
+  return order;
+}
+
+TensorView in_order(const TensorView& view, const AxisOrder& order) {
+  TensorView result = view;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    result.shape[static_cast<int>(i)] = view.shape[order[i]];
+    result.strides[static_cast<int>(i)] = view.strides[order[i]];
+  }
+  return result;
 }
 
 DType promote_types(DType a, DType b) {
@@ -324,11 +366,12 @@ bool share_memory(const TensorView& a, const py::object& a_array, const TensorVi
 }
 
 Output::Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
-               std::initializer_list<const FloatArray*> inputs, bool in_place, const BoolArray* mask)
+               std::initializer_list<const FloatArray*> inputs, bool in_place, const BoolArray* mask,
+               const AxisOrder& order)
     : target_(out) {
   const py::dtype wanted = numpy_dtype(dtype);
   const auto allocate = [&] {
-    array_ = new_array(wanted, shape);
+    array_ = new_array(wanted, shape, order);
     view_ = view_of(array_, dtype);
   };
   if (out.is_none()) {
@@ -348,7 +391,7 @@ Output::Output(const py::object& out, const char* operation, const Shape& shape,
     throw std::invalid_argument(prefix(operation, "out") + " must have the result's shape " + shape.to_string() +
                                 ", got " + view_.shape.to_string());
   if (!array_.writeable()) throw std::invalid_argument(prefix(operation, "out") + " is read-only");
-  bool direct = is_aligned_native(array_) && view_.has_contiguous_last_axis();
+  bool direct = is_aligned_native(array_) && in_order(view_, order).has_contiguous_last_axis();
   for (const FloatArray* input : inputs)
     if (direct && !input->absent() && may_overlap(view_, input->view()))
       direct = in_place && same_window(view_, input->view());

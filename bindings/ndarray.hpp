@@ -1,9 +1,10 @@
 // The one place where NumPy arrays become tensor views, and the one policy for them:
 //
 //   an input   is any array-like of a real floating dtype. It is read in place when its memory is native-endian,
-//              aligned, of the wanted dtype and contiguous along the last axis; otherwise it is copied once. Subclasses
-//              are read as plain arrays; masked arrays are refused, because their mask would be lost. Tensors of
-//              other libraries come through DLPack (attnlib/dlpack.py), which brings bfloat16 along.
+//              aligned, of the wanted dtype and contiguous along the last axis (elementwise operations: along any);
+//              otherwise it is copied once. Subclasses are read as plain arrays; masked arrays are refused, because
+//              their mask would be lost. Tensors of other libraries come through DLPack (attnlib/dlpack.py), which
+//              brings bfloat16 along.
 //   an output  is allocated, or `out=`: writable and of exactly the result's shape and dtype. If the kernels cannot
 //              write to it directly (other layout, or memory shared with an input) they fill an array of their own,
 //              which is copied into it at the end.
@@ -81,6 +82,14 @@ class FloatArray {
   bool weak_ = false;
 };
 
+// Axes by how far apart their elements lie, the farthest first; none for the order that they have. In such an order
+// elementwise operations go through arrays whose last axis is not contiguous but another is, and give their results the
+// same layout, as NumPy's do.
+using AxisOrder = std::vector<int>;
+// The order in which all these arrays are contiguous along the last axis; none if they are as they are, or in no order.
+AxisOrder memory_order(std::initializer_list<const FloatArray*> arrays);
+TensorView in_order(const TensorView& view, const AxisOrder& order);
+
 DType promote_types(DType a, DType b);
 // The same for an argument that has no default: TypeError for None too.
 FloatArray required_array(const py::object& object, const char* operation, const char* argument);
@@ -155,9 +164,10 @@ bool share_memory(const TensorView& a, const py::object& a_array, const TensorVi
 class Output {
  public:
   // `in_place` allows `out` to be exactly one of the inputs (same memory, same strides): for kernels that read an
-  // element, or a whole row, before they write it. `mask` is an input, too.
+  // element, or a whole row, before they write it. `mask` is an input, too. `order` is that of the axes in memory.
   Output(const py::object& out, const char* operation, const Shape& shape, DType dtype,
-         std::initializer_list<const FloatArray*> inputs, bool in_place = false, const BoolArray* mask = nullptr);
+         std::initializer_list<const FloatArray*> inputs, bool in_place = false, const BoolArray* mask = nullptr,
+         const AxisOrder& order = {});
 
   const TensorView& view() const { return view_; }
   // What the caller gets: `out` itself, or the new array (a NumPy scalar if it has no axes).

@@ -11,7 +11,7 @@ with the error that remains before rounding; then the tables of simd/tables.hpp,
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mpmath import mp
 
@@ -90,6 +90,29 @@ def tail_segment(centre: mp.mpf, degree: int) -> list[mp.mpf]:
     return remez(lambda d: upper_tail(centre + d), lambda d: mp.mpf(1), lambda d: d, interval, degree, 200)[0]
 
 
+TANH_END = 9.25  # float's tanh is 1 from 9.02 on
+
+
+def tanh_segment(number: int) -> tuple[mp.mpf, list[mp.mpf]]:
+    """Give the centre of segment `number`, 0 for the first, and tanh(centre + d) as a polynomial in d.
+
+    The segments are those of ``t + 1`` by its exponent's last two bits and its mantissa's first two, so the
+    wider, the flatter tanh is: 0b11jj below t + 1 = 2, then 0b00jj, 0b01jj and 0b10jj below 4, 8 and 16.
+    """
+    width = 2.0 ** ((number // 4 + 1) % 4) / 4
+    low = width * (4 + number % 4) - 1
+    if low == 0:  # odd: t * P(t)
+        odd, _ = remez(mp.tanh, lambda t: t, lambda t: t, (1e-6, width), 5, 400)
+        return mp.mpf(0), [mp.mpf(0), *odd]
+    if low > TANH_END:
+        return mp.mpf(low), [mp.mpf(1)] + [mp.mpf(0)] * 6
+    high = min(low + width, TANH_END)
+    centre = round((low + high) * 4) / 8
+    interval = (low - centre, high - centre)
+    terms, _ = remez(lambda d: mp.tanh(centre + d), lambda d: mp.mpf(1), lambda d: d, interval, 6, 400)
+    return mp.mpf(centre), terms
+
+
 def literal(value: mp.mpf) -> str:
     """Write the nearest float as C++ does."""
     text = f"{float(value):.9g}"
@@ -100,14 +123,21 @@ def print_tables() -> None:
     """Print what stands in simd/tables.hpp."""
     powers = [mp.mpf(2) ** (mp.mpf(j) / LANES) for j in range(LANES)]
     lost = [power - mp.mpf(struct.unpack("f", struct.pack("f", power))[0]) for power in powers]
-    for name, values in (("powers_of_two", powers), ("powers_of_two_lost", lost)):
+    centres, terms = zip(*map(tanh_segment, range(LANES)), strict=True)
+    single = {"powers_of_two": powers, "powers_of_two_lost": lost, "tanh_centre": centres}
+    for name, values in single.items():
         print(f"alignas(64) inline constexpr float {name}[{LANES}] = {{{', '.join(map(literal, values))}}};")
+    print_rows("tanh_terms", terms)
     for name, first, degree in (("near_tail", 0, 6), ("far_tail", LANES, 8)):
-        segments = [tail_segment(mp.mpf(first + j) / 4, degree) for j in range(LANES)]
-        print(f"alignas(64) inline constexpr float {name}[{degree + 1}][{LANES}] = {{")
-        for power in range(degree + 1):
-            print("    {" + ", ".join(literal(segment[power]) for segment in segments) + "},")
-        print("};")
+        print_rows(name, [tail_segment(mp.mpf(first + j) / 4, degree) for j in range(LANES)])
+
+
+def print_rows(name: str, segments: Sequence[list[mp.mpf]]) -> None:
+    """Print a table whose row p holds the segments' coefficients of the power p."""
+    print(f"alignas(64) inline constexpr float {name}[{len(segments[0])}][{LANES}] = {{")
+    for row in zip(*segments, strict=True):
+        print("    {" + ", ".join(map(literal, row)) + "},")
+    print("};")
 
 
 HALF = mp.mpf(1) / 2

@@ -3,7 +3,8 @@
 Shared by all of them:
 
 - Inputs are float32, float64, float16 or bfloat16 (``ml_dtypes.bfloat16``) arrays of any strides; what has a
-  contiguous last axis is read in place, anything else is copied once. The result has the inputs' dtype; mixed
+  contiguous last axis is read in place, anything else is copied once. (Activations read in place what is
+  contiguous along any axis, and lay out their results alike.) The result has the inputs' dtype; mixed
   dtypes promote as NumPy's do. float16 and bfloat16 accumulate in float32.
 - ``out=`` takes a writable array of the result's shape and dtype, strided too; it may overlap an input.
 - Integer, complex and masked arrays raise `TypeError`, wrong shapes and values `ValueError`; both name the

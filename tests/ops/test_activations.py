@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from arrays import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, accumulator, epsilon, normal
+from arrays import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, accumulator, epsilon, normal, same_bits
 from tolerance import activation_bound, assert_within
 
 import attnlib as al
@@ -133,3 +133,52 @@ def test_float64_is_not_float32(rng: np.random.Generator) -> None:
     for function, _ in list(ACTIVATIONS.values())[1:]:
         result = function(x)
         assert np.any(result != result.astype(np.float32))
+
+
+@by_dtype
+def test_results_keep_the_order_of_memory(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """As NumPy's functions do: what is contiguous along another axis than the last is read in place."""
+    storage = normal(rng, (3, 1, 5, 37), dtype)
+    for axes in ((0, 1, 3, 2), (3, 2, 1, 0), (1, 3, 0, 2)):
+        for view in (storage, storage[::2, :, 1:, 3:], storage[..., ::-1, :], storage[::-1]):
+            x = view.transpose(axes)
+            contiguous = np.ascontiguousarray(x)
+            for function, inputs in ((al.gelu, 1), (al.tanh, 1), (al.swiglu, 2)):
+                expected = function(*[contiguous] * inputs)
+                result = function(*[x] * inputs)
+                record = al.last_dispatch()
+                assert record is not None
+                assert record.notes == ()
+                as_numpy = zip(x.shape, result.strides, np.positive(x).strides, strict=True)
+                assert all(ours == theirs for extent, ours, theirs in as_numpy if extent > 1)
+                assert same_bits(result, expected)
+                for out in (
+                    np.empty_like(x),
+                    np.empty_like(expected),
+                    np.zeros((*x.shape, 2), dtype)[..., 1],
+                ):
+                    assert function(*[x] * inputs, out=out) is out
+                    assert same_bits(out, expected)
+
+
+def test_memory_orders_that_do_not_agree(rng: np.random.Generator) -> None:
+    x = normal(rng, (7, 19), FLOAT32)
+    expected = al.swiglu(x, x)
+    columns = np.asfortranarray(x)
+    assert same_bits(al.swiglu(columns, x), expected)
+    assert same_bits(al.swiglu(x, columns), expected)
+    assert same_bits(al.swiglu(columns, columns.astype(FLOAT64)), al.swiglu(x, x.astype(FLOAT64)))
+    assert same_bits(al.swiglu(columns, columns[:, :1]), al.swiglu(x, x[:, :1]))
+    repeated = np.broadcast_to(x[:, :1], (7, 19))
+    assert same_bits(al.gelu(repeated.T), al.gelu(np.ascontiguousarray(repeated.T)))
+
+
+def test_in_place_in_the_order_of_memory(rng: np.random.Generator) -> None:
+    x = np.asfortranarray(normal(rng, (7, 19), FLOAT32))
+    expected = al.gelu(np.ascontiguousarray(x))
+    assert al.gelu(x, out=x) is x
+    assert same_bits(x, expected)
+    shifted = np.asfortranarray(normal(rng, (8, 19), FLOAT32))
+    expected = al.gelu(np.ascontiguousarray(shifted[1:]))
+    al.gelu(shifted[1:], out=shifted[:-1])
+    assert same_bits(shifted[:-1], expected)

@@ -21,6 +21,17 @@ ATTNLIB_INLINE vec<C> polynomial(const C (&coefficients)[N], vec<C> x) {
   return sum;
 }
 
+#if defined(ATTNLIB_LOOK_UP)
+// A polynomial in d with the coefficients of each lane's segment, whose number is in the low bits of `segment`.
+template <int terms>
+ATTNLIB_INLINE vec<float> polynomial_in_segment(const float (&table)[terms][16], vec<float> segment, vec<float> d) {
+  vec<float> sum = look_up(table[terms - 1], segment);
+#pragma GCC unroll 16
+  for (int power = terms - 2; power >= 0; --power) sum = fma(sum, d, look_up(table[power], segment));
+  return sum;
+}
+#endif
+
 // 2^x for x <= 0 (attention's weights: x is a score less its row's maximum), and up to 8 as exactly. At most 1.5 ULP
 // (1.1 with tables); exactly 1 at 0 and exactly 0 from 2^-150 (double: 2^-1080) down to -inf; NaN stays NaN.
 #if defined(ATTNLIB_LOOK_UP)
@@ -174,8 +185,25 @@ ATTNLIB_INLINE vec<C> tanh_by_halves(vec<C> x) {
   return copy_sign<C>(size < broadcast<C>(C{0.625}) ? near : far, x);
 }
 
+#if defined(ATTNLIB_LOOK_UP)
+// tanh by the segments of tanh_centre. t + 1 gives the number of t's: where it rounds up into the next segment, d is
+// off its end by a rounding.
+ATTNLIB_INLINE vec<float> tanh_in_segment(vec<float> x) {
+  const vec<float> t = min(broadcast<float>(12.0f), abs<float>(x));  // 1 from 9.02 on
+  constexpr int mantissa_below_first_two = 21;
+  const vec<float> segment =
+      bit_cast<vec<float>>(bit_cast<mask_vec<float>>(t + broadcast<float>(1.0f)) >> mantissa_below_first_two);
+  const vec<float> d = t - look_up(tanh_centre, segment);
+  return copy_sign<float>(polynomial_in_segment(tanh_terms, segment, d), x);
+}
+#endif
+
 // tanh, at most 1.4 ULP; -0 at -0.
+#if defined(ATTNLIB_LOOK_UP)
+ATTNLIB_INLINE vec<float> tanh(vec<float> x) { return tanh_in_segment(x); }
+#else
 ATTNLIB_INLINE vec<float> tanh(vec<float> x) { return tanh_by_halves<float>(x); }
+#endif
 ATTNLIB_INLINE vec<double> tanh(vec<double> x) { return tanh_by_halves<double>(x); }
 
 // 1 / (1 + e^-x), at most 2.5 ULP: as e^x / (1 + e^x) for negative x, where e^-x would overflow before the result
@@ -228,15 +256,6 @@ ATTNLIB_INLINE vec<C> gelu_by_formula(vec<C> x) {
 }
 
 #if defined(ATTNLIB_LOOK_UP)
-// Phi(-t) by segments of 1/4: `shifted` holds the segment's number in its low bits, d is the distance to its centre.
-template <int terms>
-ATTNLIB_INLINE vec<float> tail_in_segment(const float (&table)[terms][16], vec<float> shifted, vec<float> d) {
-  vec<float> sum = look_up(table[terms - 1], shifted);
-#pragma GCC unroll 16
-  for (int power = terms - 2; power >= 0; --power) sum = fma(sum, d, look_up(table[power], shifted));
-  return sum;
-}
-
 // The lanes where |x| >= near_limit, which are few where activations are of the usual size: the same with a table of
 // their own up to 7.875, the formula beyond. Lanes below come out as anything.
 inline constexpr float near_limit = 3.875f, far_limit = 7.875f;
@@ -244,7 +263,7 @@ inline constexpr float near_limit = 3.875f, far_limit = 7.875f;
   const vec<float> shift = broadcast<float>(0x1.8p21f);
   const vec<float> t = abs<float>(x);
   const vec<float> shifted = t + shift;
-  const vec<float> tail = tail_in_segment(far_tail, shifted, t - (shifted - shift));
+  const vec<float> tail = polynomial_in_segment(far_tail, shifted, t - (shifted - shift));
   const vec<float> result = fma(-t, tail, max(zero<float>(), x));
   if (!any_beyond(t, far_limit)) return result;
   return t < broadcast<float>(far_limit) ? result : gelu_by_formula<float>(x);
@@ -262,7 +281,7 @@ ATTNLIB_INLINE vec<C> gelu(vec<C> x) {
     const vec<float> shift = broadcast<float>(0x1.8p21f);  // the sum's unit is 1/4
     const vec<float> t = abs<float>(x);
     const vec<float> shifted = t + shift;
-    const vec<float> tail = tail_in_segment(near_tail, shifted, t - (shifted - shift));
+    const vec<float> tail = polynomial_in_segment(near_tail, shifted, t - (shifted - shift));
     const vec<float> result = fma(-t, tail, max(zero<float>(), x));
     if (__builtin_expect(!any_beyond(t, near_limit), 1)) return result;
     return t < broadcast<float>(near_limit) ? result : gelu_far(x);
