@@ -8,6 +8,7 @@ from typing import Any, TypedDict, type_check_only
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attnlib.functional.decoder_layers import DecoderLayerParts, DecoderLayerPast
 from attnlib.functional.encoder_layers import EncoderLayerParts
 
 # A capsule; attnlib/cython_api.pyx unpacks it.
@@ -157,10 +158,13 @@ def gated_feed_forward(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 
-# A stack of encoder layers.
+# Stacks of layers.
 
 def encoder_layers(
     x: ArrayLike, layers: Sequence[EncoderLayerParts], cu_seqlens: ArrayLike, causal: bool
+) -> NDArray[Any]: ...
+def decoder_layers(
+    x: ArrayLike, layers: Sequence[DecoderLayerParts], pasts: Sequence[DecoderLayerPast]
 ) -> NDArray[Any]: ...
 
 # Recurrent layers: (out, cell).

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_attention(module);
   register_attention_cached(module);
   register_encoder_layers(module);
+  register_decoder_layers(module);
   register_gated_feed_forward(module);
   register_lstm_steps(module);
   register_ceiling(module);

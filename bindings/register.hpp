@@ -10,6 +10,7 @@ void register_attention(pybind11::module_& module);
 void register_attention_cached(pybind11::module_& module);
 void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
+void register_decoder_layers(pybind11::module_& module);
 void register_dlpack(pybind11::module_& module);
 void register_encoder_layers(pybind11::module_& module);
 void register_fork();

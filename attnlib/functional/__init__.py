@@ -16,6 +16,7 @@ from attnlib.functional.activations import gelu, relu, sigmoid, silu, swiglu, ta
 from attnlib.functional.attention import attention, attention_varlen, merge_attention
 from attnlib.functional.cached_attention import cached_attention
 from attnlib.functional.cached_self_attention import cached_self_attention
+from attnlib.functional.decoder_layers import DecoderLayerParts, DecoderLayerPast, decoder_layers
 from attnlib.functional.encoder_layers import EncoderLayerParts, encoder_layers
 from attnlib.functional.gated_feed_forward import gated_feed_forward
 from attnlib.functional.lstm_steps import lstm_steps
@@ -28,12 +29,15 @@ from attnlib.functional.softmax import log_softmax, softmax
 
 __all__ = [
     "AttentionCall",
+    "DecoderLayerParts",
+    "DecoderLayerPast",
     "EncoderLayerParts",
     "PackedWeight",
     "attention",
     "attention_varlen",
     "cached_attention",
     "cached_self_attention",
+    "decoder_layers",
     "encoder_layers",
     "gated_feed_forward",
     "gelu",

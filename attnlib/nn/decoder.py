@@ -18,6 +18,7 @@ from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.module import Module, check_layers, check_size, in_native_order
 from attnlib.nn.normalization import LayerNorm, RMSNorm
+from attnlib.nn.one_call import decode_in_one_call
 from attnlib.nn.sublayers import check_lengths
 
 __all__ = ["TransformerDecoder"]
@@ -138,7 +139,12 @@ class TransformerDecoder(Module):
             )
         x = in_native_order(as_array("TransformerDecoder: tgt", tgt))
         memory = optional_array("TransformerDecoder: memory", memory)
+        nothing_else = (memory, mask, bias, tgt_lengths, memory_mask, memory_lengths)
         with nullcontext() if cache is None else cache.target.undone_on_error():
+            if cache is not None and causal and all(other is None for other in nothing_else):
+                done = self._step_in_one_call(x, cache)
+                if done is not None:
+                    return done if self.norm is None else self.norm(done)
             for index, layer in enumerate(self.layers):
                 x = layer(
                     x,
@@ -153,3 +159,9 @@ class TransformerDecoder(Module):
                     index=index,
                 )
             return x if self.norm is None else self.norm(x)
+
+    def _step_in_one_call(self, x: NDArray[Any], cache: DecoderPast) -> NDArray[Any] | None:
+        """Run layers of the usual class in one native call; None if each has to be called."""
+        if any(type(layer) is not TransformerDecoderLayer for layer in self.layers):
+            return None
+        return decode_in_one_call(self.layers, x, cache)

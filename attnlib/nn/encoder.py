@@ -13,19 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.arrays import as_array
-from attnlib.functional import EncoderLayerParts, encoder_layers
-from attnlib.functional.observer import OBSERVER
 from attnlib.nn.attention import MultiheadAttention
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import Module, check_layers, check_size, in_native_order
 from attnlib.nn.normalization import LayerNorm, RMSNorm
+from attnlib.nn.one_call import encode_in_one_call
 from attnlib.nn.sublayers import check_activation, feed_forward, normalise_in_place
 
 __all__ = ["TransformerEncoder", "TransformerEncoderLayer"]
-
-# So few tokens go through all layers in one native call. The gain was measured with 16 tokens; the more there
-# are, the smaller a part of their time are Python and the waking of threads. 64 was chosen, not measured.
-_FEW_TOKENS = 64
 
 
 class TransformerEncoderLayer(Module):
@@ -236,70 +231,7 @@ def _in_one_call(
     causal: bool,
     cu_seqlens: NDArray[np.integer[Any]] | None,
 ) -> NDArray[Any] | None:
-    """Run all layers in one native call, to the same bits, if tokens are few and the layers plain.
-
-    Everything else is left to the layers' own calls, and so is what the native call refuses: they say in
-    their own words what is wrong.
-    """
-    if (
-        not 2 <= x.ndim <= (3 if cu_seqlens is None else 2)
-        or not 0 < x.size <= _FEW_TOKENS * x.shape[-1]
-        or not layers
-        or OBSERVER.get() is not None
-    ):
+    """Run layers of this very class in one native call; None if each has to be called."""
+    if any(type(layer) is not TransformerEncoderLayer for layer in layers):
         return None
-    parts = []
-    for layer in layers:
-        part = _parts(layer, x)
-        if part is None:
-            return None
-        parts.append(part)
-    if cu_seqlens is None:
-        cu_seqlens = np.arange(0, x.size // x.shape[-1] + 1, x.shape[-2])
-    try:
-        result = encoder_layers(x.reshape(-1, x.shape[-1]), parts, cu_seqlens, causal=causal).reshape(x.shape)
-    except (TypeError, ValueError):
-        return None
-    # Weights of a wider dtype widen what each layer makes one after the other, not all from the beginning.
-    return result if result.dtype == x.dtype else None
-
-
-def _parts(layer: Module, x: NDArray[Any]) -> EncoderLayerParts | None:
-    """Collect what a layer consists of; None unless it is plain, and its arrays are of the dtype of `x`."""
-    if type(layer) is not TransformerEncoderLayer or type(layer.self_attn) is not MultiheadAttention:
-        return None
-    attention, linear1, linear2 = layer.self_attn, layer.linear1, layer.linear2
-    norm1, norm2, out_proj = layer.norm1, layer.norm2, attention.out_proj
-    if (
-        not (type(linear1) is type(linear2) is type(out_proj) is Linear)
-        or not (type(norm1) is type(norm2) is LayerNorm)
-        or not (norm1.normalized_shape == norm2.normalized_shape == x.shape[-1:])
-        or not (attention.embed_dim == attention.num_heads * attention.head_dim == x.shape[-1])
-        or attention.in_proj_weight is None
-        or len(in_proj := attention.in_proj_weight.cut(1)) > 1
-    ):
-        return None
-    biases = (attention.in_proj_bias, out_proj.bias, linear1.bias, linear2.bias)
-    norms = (norm1.weight, norm1.bias, norm2.weight, norm2.bias)
-    arrays = [None if parameter is None else parameter.value for parameter in biases + norms]
-    if any(array is not None and array.dtype != x.dtype for array in arrays):
-        return None
-    return EncoderLayerParts(
-        in_proj=in_proj[0],
-        in_bias=arrays[0],
-        out_proj=out_proj.weight.value,
-        out_bias=arrays[1],
-        linear1=linear1.weight.value,
-        linear1_bias=arrays[2],
-        linear2=linear2.weight.value,
-        linear2_bias=arrays[3],
-        norm1_weight=arrays[4],
-        norm1_bias=arrays[5],
-        norm1_eps=norm1.eps,
-        norm2_weight=arrays[6],
-        norm2_bias=arrays[7],
-        norm2_eps=norm2.eps,
-        heads=attention.num_heads,
-        activation=layer.activation,
-        norm_first=bool(layer.norm_first),
-    )
+    return encode_in_one_call(layers, x, causal, cu_seqlens)

@@ -265,13 +265,42 @@ class KVCache:
             If there is no such layer, the cache is of int8, or `max_length` would be passed. The cache is
             then unchanged, as it is if `write` raises.
         """
+        return self._extend([self._layer("extend", layer)], count, lambda places: write(*places[0]))
+
+    def extend_all(self, count: int, write: Callable[[list[Kept]], NDArray[Any]]) -> NDArray[Any]:
+        """Let a function write `count` new tokens of each sequence into the arrays of all layers.
+
+        Parameters
+        ----------
+        count, write
+            As for `extend`, but `write` gets a list of ``(key_cache, value_cache, lengths)``, one of each
+            layer.
+
+        Returns
+        -------
+        ndarray
+            What `write` returns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `extend`.
+        """
+        return self._extend(self._layers, count, write)
+
+    def _extend(
+        self, layers: list[KVLayer], count: int, write: Callable[[list[Kept]], NDArray[Any]]
+    ) -> NDArray[Any]:
         if not self.holds_floats:
             raise TypeError("KVCache.extend: a cache of int8 can only be appended to")
-        here, new = self._layer("extend", layer), [count] * self.batch_size
-        room = here.room(new, self._limits)
-        keys, values = (store.data for store in room.stores)
-        result = write(keys, values, np.array(room.lengths, np.int64))
-        here.keep(room, new)
+        new = [count] * self.batch_size
+        rooms = [layer.room(new, self._limits) for layer in layers]
+        places = [
+            (room.stores[0].data, room.stores[1].data, np.array(room.lengths, np.int64)) for room in rooms
+        ]
+        result = write(places)
+        for layer, room in zip(layers, rooms, strict=True):
+            layer.keep(room, new)
         return result
 
     def read(self, layer: int) -> Kept:

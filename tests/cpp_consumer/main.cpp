@@ -13,6 +13,7 @@
 #include "attnlib/c_api.h"
 #include "attnlib/cached_self_attention.hpp"
 #include "attnlib/ceiling.hpp"
+#include "attnlib/decoder_layers.hpp"
 #include "attnlib/dtype.hpp"
 #include "attnlib/encoder_layers.hpp"
 #include "attnlib/gated_feed_forward.hpp"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ops.test_decoder_layers import copied
+from ops.test_decoder_layers import one_by_one as decoded_one_by_one
 from ops.test_encoder_layers import one_by_one
 from ops.test_sublayers import in_four_calls
 
@@ -135,6 +137,61 @@ def encoder_layers(draw: Draw) -> Call:
     return call
 
 
+def decoder_layers(draw: Draw) -> Call:
+    """A stack of one layer, once or more, each with caches of its own that are partly full."""
+    packed = _weights(draw)
+    heads, batch, new = (int(draw.rng.integers(low, high)) for low, high in ((1, 4), (0, 4), (0, 6)))
+    size, inner, places = draw.size(17), draw.size(40), draw.size(40)
+    width, readers = heads * size, 1 if draw.chance(0.3) else batch
+    capacity, count = new + draw.size(60), int(draw.rng.integers(1, 4))
+    arguments: Arguments = {
+        "x": draw.array(batch, new, width),
+        "key_cache": draw.array(batch, heads, capacity, size),
+        "value_cache": draw.array(batch, heads, capacity, size),
+        "lengths": draw.rng.integers(0, capacity - new + 1, batch),
+        "key": draw.array(readers, heads, places, size),
+        "value": draw.array(readers, heads, places, size),
+        "memory_lengths": draw.rng.integers(0, places + 1, readers),
+        "in_proj": _weight(draw, 3 * width, width),
+        "out_proj": _weight(draw, width, width),
+        "query_proj": _weight(draw, width, width),
+        "memory_out_proj": _weight(draw, width, width),
+        "linear1": _weight(draw, inner, width),
+        "linear2": _weight(draw, width, inner),
+        "norm1_eps": draw.pick((1e-5, 0.1)),
+        "norm2_eps": draw.pick((1e-12, 1e-5)),
+        "norm3_eps": draw.pick((1e-12, 1e-5)),
+        "heads": heads,
+        "activation": draw.pick((None, "relu", "gelu", "gelu_tanh", "silu", "tanh")),
+        "norm_first": draw.chance(0.5),
+    }
+    weights = [name for name in arguments if name.endswith("proj") or name.startswith("linear")]
+    sizes = {"in_bias": 3 * width, "linear1_bias": inner}
+    sizes |= dict.fromkeys(("out_bias", "query_bias", "memory_out_bias", "linear2_bias"), width)
+    sizes |= {f"norm{number}_{part}": width for number in (1, 2, 3) for part in ("weight", "bias")}
+    arguments |= {name: draw.array(size) if draw.chance(0.6) else None for name, size in sizes.items()}
+
+    def function(x: Any, **given: Any) -> Any:
+        before = {name: given.pop(name) for name in functional.DecoderLayerPast._fields}
+        given |= {name: al.pack_weight(given[name], dtype=packed) for name in weights}
+        layers = [functional.DecoderLayerParts(**given)] * count
+        past = functional.DecoderLayerPast(**before)
+        if not call.valid:
+            return functional.decoder_layers(x, layers[:1], [past])
+        pasts = [past._replace(key=np.asarray(past.key), value=np.asarray(past.value))] * count
+        pasts, others = copied(pasts), copied(pasts)
+        fused = functional.decoder_layers(x, layers, pasts)
+        _agree(call, fused, decoded_one_by_one(np.asarray(x), layers, others))
+        for mine, theirs in zip(pasts, others, strict=True):
+            _agree(call, mine.key_cache, theirs.key_cache)
+            _agree(call, mine.value_cache, theirs.value_cache)
+        return fused
+
+    names = ("decoder_layers", "pack_weight")
+    call = Call(names, function, arguments, written=("key_cache", "value_cache"), switches=("norm_first",))
+    return call
+
+
 def cached_self_attention(draw: Draw) -> Call:
     """The first half of a Llama layer, over caches that are partly full."""
     packed = _weights(draw)
@@ -247,6 +304,7 @@ FUSED = (
     gated_feed_forward,
     linear_in_parts,
     encoder_layers,
+    decoder_layers,
     cached_self_attention,
     observed,
     dlpack,

@@ -12,7 +12,7 @@ import attnlib as al
 from attnlib import nn
 from attnlib.functional import EncoderLayerParts, encoder_layers, observe_attention
 from attnlib.functional.observer import AttentionCall
-from attnlib.nn import encoder as encoder_module
+from attnlib.nn import one_call
 from ops.test_sublayers import KINDS, Drawing
 
 Array = NDArray[Any]
@@ -177,7 +177,7 @@ def test_encoder_takes_it_for_few_tokens(
 
     found = results()
     assert al.last_dispatch().operation == "encoder_layers"
-    monkeypatch.setattr(encoder_module, "_FEW_TOKENS", 0)
+    monkeypatch.setattr(one_call, "FEW_TOKENS", 0)
     for one, other in zip(found, results(), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
@@ -219,7 +219,7 @@ def test_layers_of_other_kinds(rng: np.random.Generator, monkeypatch: pytest.Mon
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, INNER, rng=rng)
     layer.norm1 = nn.LayerNorm((3, WIDTH), elementwise_affine=False)
     found = layer(x)
-    monkeypatch.setattr(encoder_module, "_FEW_TOKENS", 0)
+    monkeypatch.setattr(one_call, "FEW_TOKENS", 0)
     np.testing.assert_array_equal(found, layer(x))
     monkeypatch.undo()
     layer.norm1 = nn.LayerNorm(5)

@@ -5,10 +5,8 @@
 #include <string>
 
 #include "attnlib/attention.hpp"
-#include "attnlib/normalization.hpp"
+#include "ops/layer_shares.hpp"
 #include "ops/product.hpp"
-#include "runtime/parallel.hpp"
-#include "runtime/workspace.hpp"
 
 namespace attnlib {
 namespace {
@@ -16,15 +14,7 @@ namespace {
 // What a layer does one after the other; after each phase threads wait for each other.
 constexpr std::int64_t phases_per_layer = 7;
 
-// Bytes rounded up to cache lines, in which matrices begin.
-std::int64_t whole_lines(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-// `count` extents of an axis from `first` on.
-TensorView part_of(TensorView view, int axis, std::int64_t first, std::int64_t count) {
-  view.data = view.at(first * view.strides[axis]);
-  view.shape[axis] = count;
-  return view;
-}
+enum Place : std::size_t { mixed_place, attended_place, middle_place, normalized_place, inner_place };
 
 class EncoderRun {
  public:
@@ -34,51 +24,28 @@ class EncoderRun {
         layers_(layers),
         cu_seqlens_(cu_seqlens),
         out_(out),
-        tokens_(x.shape[0]),
         width_(x.shape[1]),
-        bytes_(tokens_ * dtype_size(x.dtype)),
-        inner_width_(widest(layers)),
-        memory_(3 * whole_lines(bytes_ * width_) + whole_lines(bytes_ * 3 * width_) +
-                whole_lines(bytes_ * inner_width_)) {
+        matrices_(x.shape[0], x.dtype, {3 * width_, width_, width_, width_, widest(layers)}),
+        middle_(matrices_.matrix(middle_place, width_)),
+        normalized_(matrices_.matrix(normalized_place, width_)) {
     options_.causal = causal;
-    std::byte* memory = memory_.as<std::byte>();
-    const auto take = [&](std::int64_t width) {
-      std::byte* const here = memory;
-      memory += whole_lines(bytes_ * width);
-      return here;
-    };
-    mixed_ = take(3 * width_);
-    attended_ = take(width_);
-    middle_ = matrix(take(width_), width_);
-    normalized_ = matrix(take(width_), width_);
-    inner_ = take(inner_width_);
   }
 
   // A member's share of a phase of layer phase / phases_per_layer.
-  void run(std::int64_t phase, std::int64_t member, std::int64_t members) const {
+  void run(std::int64_t phase, Member member) const {
     const EncoderLayer& layer = layers_[static_cast<std::size_t>(phase / phases_per_layer)];
     const TensorView& in = phase < phases_per_layer ? x_ : out_;
     const bool first = layer.norm_first;
-    const TensorView mixed = matrix(mixed_, 3 * width_), attended = matrix(attended_, width_);
-    const TensorView inner = matrix(inner_, layer.linear1->out_features());
-    const auto multiply = [&](const TensorView& from, const PackedWeight& weight, LinearOptions options,
-                              const TensorView& to) {
-      options.threads = 1;
-      options.member = member;
-      options.members = members;
-      linear(from, weight, options, to);
-    };
-    const auto normalise = [&](const TensorView& from, const TensorView* weight, const TensorView* bias, double eps,
-                               const TensorView& to) {
-      const std::int64_t row = share_begin(tokens_, member, members);
-      const std::int64_t count = share_begin(tokens_, member + 1, members) - row;
-      if (count > 0) layer_norm(part_of(from, 0, row, count), weight, bias, eps, nullptr, part_of(to, 0, row, count));
-    };
+    const TensorView mixed = matrices_.matrix(mixed_place, 3 * width_);
+    const TensorView attended = matrices_.matrix(attended_place, width_);
+    const TensorView inner = matrices_.matrix(inner_place, layer.linear1->out_features());
+    const auto multiply = [&](const TensorView& from, const PackedWeight& weight, const LinearOptions& options,
+                              const TensorView& to) { multiply_share(from, weight, options, to, member); };
     const auto norm1 = [&](const TensorView& from, const TensorView& to) {
-      normalise(from, layer.norm1_weight, layer.norm1_bias, layer.norm1_eps, to);
+      normalise_share(from, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps}, to, member);
     };
     const auto norm2 = [&](const TensorView& from, const TensorView& to) {
-      normalise(from, layer.norm2_weight, layer.norm2_bias, layer.norm2_eps, to);
+      normalise_share(from, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps}, to, member);
     };
     switch (phase % phases_per_layer - (first ? 1 : 0)) {
       case -1:
@@ -86,7 +53,7 @@ class EncoderRun {
       case 0:
         return multiply(first ? normalized_ : in, *layer.in_proj, {.bias = layer.in_bias}, mixed);
       case 1:
-        return attend(layer.heads, member, members);
+        return attend(layer.heads, member);
       case 2:
         return multiply(attended, *layer.out_proj, {.bias = layer.out_bias, .residual = &in}, middle_);
       case 3:
@@ -108,17 +75,12 @@ class EncoderRun {
     return widest;
   }
 
-  TensorView matrix(void* memory, std::int64_t width) const {
-    return contiguous_view(memory, {tokens_, width}, x_.dtype);
-  }
-
   // Members share the heads.
-  void attend(std::int64_t heads, std::int64_t member, std::int64_t members) const {
-    const std::int64_t head = share_begin(heads, member, members);
-    const std::int64_t count = share_begin(heads, member + 1, members) - head;
+  void attend(std::int64_t heads, Member member) const {
+    const auto [head, count] = member.share(heads);
     if (count == 0) return;
-    const TensorView mixed = contiguous_view(mixed_, {tokens_, 3 * heads, width_ / heads}, x_.dtype);
-    const TensorView attended = contiguous_view(attended_, {tokens_, heads, width_ / heads}, x_.dtype);
+    const TensorView mixed = matrices_.heads(mixed_place, 3 * heads, width_ / heads);
+    const TensorView attended = matrices_.heads(attended_place, heads, width_ / heads);
     attention_varlen(part_of(mixed, 1, head, count), part_of(mixed, 1, heads + head, count),
                      part_of(mixed, 1, 2 * heads + head, count), cu_seqlens_, cu_seqlens_, options_,
                      {.out = part_of(attended, 1, head, count)});
@@ -129,9 +91,8 @@ class EncoderRun {
   std::span<const std::int64_t> cu_seqlens_;
   const TensorView& out_;
   AttentionOptions options_;
-  std::int64_t tokens_, width_, bytes_, inner_width_;
-  Scratch memory_;
-  void *mixed_, *attended_, *inner_;
+  std::int64_t width_;
+  TokenMatrices matrices_;
   TensorView middle_, normalized_;
 };
 
@@ -146,30 +107,19 @@ void check_encoder_layers(const TensorView& x, std::span<const EncoderLayer> lay
   const std::int64_t width = x.shape[1];
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const EncoderLayer& layer = layers[i];
-    const std::string context = operation + ": layers[" + std::to_string(i) + "]";
-    const auto check = [&](const char* name, const Shape& found, const Shape& wanted) {
-      if (!(found == wanted))
-        throw std::invalid_argument(context + ": " + name + " must be " + wanted.to_string() + ", got shape " +
-                                    found.to_string());
-    };
-    const auto check_bias = [&](const char* name, const TensorView* bias, std::int64_t size) {
-      if (bias != nullptr) check(name, bias->shape, {size});
-    };
-    if (layer.heads < 1 || width % layer.heads != 0)
-      throw std::invalid_argument(context + ": heads must divide E = " + std::to_string(width) + ", got " +
-                                  std::to_string(layer.heads));
-    const auto shape_of = [](const PackedWeight& weight) { return Shape{weight.out_features(), weight.in_features()}; };
+    const LayerCheck check{operation + ": layers[" + std::to_string(i) + "]"};
+    check.heads(layer.heads, width);
     const std::int64_t inner = layer.linear1->out_features();
-    check("in_proj", shape_of(*layer.in_proj), {3 * width, width});
-    check("out_proj", shape_of(*layer.out_proj), {width, width});
-    check("linear1", shape_of(*layer.linear1), {inner, width});
-    check("linear2", shape_of(*layer.linear2), {width, inner});
-    check_bias("in_bias", layer.in_bias, 3 * width);
-    check_bias("out_bias", layer.out_bias, width);
-    check_bias("linear1_bias", layer.linear1_bias, inner);
-    check_bias("linear2_bias", layer.linear2_bias, width);
-    check_normalization(context + ": norm1", x, layer.norm1_weight, layer.norm1_bias, layer.norm1_eps, nullptr);
-    check_normalization(context + ": norm2", x, layer.norm2_weight, layer.norm2_bias, layer.norm2_eps, nullptr);
+    check.weight("in_proj", *layer.in_proj, 3 * width, width);
+    check.weight("out_proj", *layer.out_proj, width, width);
+    check.weight("linear1", *layer.linear1, inner, width);
+    check.weight("linear2", *layer.linear2, width, inner);
+    check.bias("in_bias", layer.in_bias, 3 * width);
+    check.bias("out_bias", layer.out_bias, width);
+    check.bias("linear1_bias", layer.linear1_bias, inner);
+    check.bias("linear2_bias", layer.linear2_bias, width);
+    check.norm("norm1", x, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps});
+    check.norm("norm2", x, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps});
   }
 }
 
@@ -185,7 +135,7 @@ void encoder_layers(const TensorView& x, std::span<const EncoderLayer> layers, s
   const auto count = static_cast<std::int64_t>(layers.size());
   parallel_phases(
       count * phases_per_layer, threads_for(nanoseconds / static_cast<double>(count)),
-      [&](std::int64_t phase, std::int64_t member, std::int64_t members) { run.run(phase, member, members); });
+      [&](std::int64_t phase, std::int64_t member, std::int64_t members) { run.run(phase, {member, members}); });
 }
 
 }  // namespace attnlib
