@@ -201,7 +201,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
   // Columns too are dealt out evenly where b is read in place: 64 columns are 32 and 32, not 48 and 16.
   const bool in_place = block.panel_stride == panel_width<C>;
   const std::int64_t panels = (block.columns + panel_width<C> - 1) / panel_width<C>;
-  // The rows that follow are fetched meanwhile, an equal part before each tile; so is the b that follows one in place.
+  // The rows that follow are fetched meanwhile, an equal part with each tile; so is the b that follows one in place.
   const auto* next_rows = reinterpret_cast<const char*>(left + block.rows * block.left_stride);
   const auto* next_panels = static_cast<const char*>(block.panels) +
                             block.depth * block.depth_stride * std::int64_t{sizeof(typename Arithmetic::Unit)};
@@ -225,7 +225,6 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         const auto* first = left + row * block.left_stride + begin;
         const auto* units = panel + begin * block.depth_stride;
         const std::int64_t fetch_to = next_bytes * ++tiles_begun / (tiles * panels * chunks);
-        for (; fetched < fetch_to; fetched += 64) __builtin_prefetch(next_rows + fetched, 0, 2);
         // What comes after this part of the panel in memory is needed next: the first tiles fetch it into the level-2
         // cache, each a line in a step. A single tile has no time to fetch all: one line of a step, two pages ahead,
         // lets the hardware's streams begin each page before its time.
@@ -241,6 +240,10 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
           next.place += (end - begin) * (step_bytes + tile_index * next.step);
         } else if (!in_place && rows >= 4 && tiles == 1) {
           next = {next.place + 8192, step_bytes};
+        } else if (fetched < fetch_to) {
+          const std::int64_t wanted = (fetch_to - fetched + end - begin - 1) / (end - begin);
+          next = {next_rows + fetched, wanted < 64 ? wanted : 64};
+          fetched += next.step * (end - begin);
         }
         // Tiles of a b that is read in place are few, or over too soon.
         if (chunk == chunks - 1 && !in_place) fetch_ends<T>(block, row, column, rows);
