@@ -12,7 +12,7 @@ namespace {
 py::object run_activation(Activation kind, const char* operation, const py::object& x_object, const py::object& out) {
   begin_call(operation);
   FloatArray x = required_array(x_object, operation, "x");
-  const AxisOrder order = memory_order({&x});
+  const AxisOrder order = memory_order({x.view()});
   Output output(out, operation, x.view().shape, x.dtype(), {&x}, true, nullptr, order);
   if (order.empty()) x.convert(x.dtype());
   without_gil([&] { activate(kind, in_order(x.view(), order), in_order(output.view(), order)); });
@@ -37,7 +37,7 @@ py::object run_swiglu(const py::object& gate_object, const py::object& up_object
   begin_call("swiglu");
   FloatArray gate = required_array(gate_object, "swiglu", "gate"), up = required_array(up_object, "swiglu", "up");
   const DType dtype = promote({&gate, &up});
-  const AxisOrder order = gate.dtype() == up.dtype() ? memory_order({&gate, &up}) : AxisOrder();
+  const AxisOrder order = gate.dtype() == up.dtype() ? memory_order({gate.view(), up.view()}) : AxisOrder();
   Output output(out, "swiglu", swiglu_shape(gate.view(), up.view()), dtype, {&gate, &up}, true, nullptr, order);
   if (order.empty()) {
     gate.convert(dtype);

@@ -1,7 +1,9 @@
 #include "attnlib/decoder_layers.hpp"
 
 #include <deque>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "layer_arguments.hpp"
@@ -98,7 +100,8 @@ py::object run_decoder_layers(const py::object& x_object, const py::sequence& pa
   begin_call(operation);
   FloatArray x = required_array(x_object, operation, "x");
   LayerStack stack(operation, parts, weight_names, array_names);
-  const DType dtype = stack.convert(x);
+  const DType dtype = stack.convert_with(x);
+  x.make_contiguous(dtype);
   std::vector<DecoderLayer> layers;
   for (const LayerArguments& layer : stack.layers()) layers.push_back(decoder_layer(layer));
   std::deque<PastArguments> arguments;  // which stay where they are

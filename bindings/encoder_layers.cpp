@@ -39,7 +39,8 @@ py::object run_encoder_layers(const py::object& x_object, const py::sequence& pa
   FloatArray x = required_array(x_object, operation, "x");
   const Integers cu_seqlens = offsets_from(operation, offsets_object, "cu_seqlens");
   LayerStack stack(operation, parts, weight_names, array_names);
-  const DType dtype = stack.convert(x);
+  const DType dtype = stack.convert_with(x);
+  x.convert(dtype);
   std::vector<EncoderLayer> layers;
   for (const LayerArguments& layer : stack.layers()) layers.push_back(encoder_layer(layer));
   check_encoder_layers(x.view(), layers, cu_seqlens.values);

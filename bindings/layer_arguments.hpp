@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arguments.hpp"
@@ -82,8 +83,8 @@ class LayerStack {
                            array_names);
   }
 
-  // The dtype that x and all parts promote to, to which they are converted.
-  DType convert(FloatArray& x) {
+  // The dtype that x and all parts promote to, to which the parts are converted.
+  DType convert_with(const FloatArray& x) {
     DType dtype = x.dtype();
     std::vector<const PackedWeight*> weights;
     for (const LayerArguments& layer : layers_) {
@@ -92,7 +93,6 @@ class LayerStack {
     }
     dtype = promote_with(weights, dtype, operation_);
     for (LayerArguments& layer : layers_) layer.convert(dtype);
-    x.make_contiguous(dtype);
     return dtype;
   }
   const std::vector<LayerArguments>& layers() const { return layers_; }

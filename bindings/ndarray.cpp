@@ -6,10 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <limits>
 #include <memory>
-#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -233,33 +230,6 @@ void FloatArray::make_contiguous(DType dtype) {
   cast(dtype);
   if (absent() || view_.is_contiguous()) return;
   copy(dtype, "copied: it is not contiguous", 0);
-}
-
-AxisOrder memory_order(std::initializer_list<const FloatArray*> arrays) {
-  const TensorView& first = (*arrays.begin())->view();
-  const auto contiguous = [](const FloatArray* array) { return array->view().has_contiguous_last_axis(); };
-  if (std::all_of(arrays.begin(), arrays.end(), contiguous)) return {};
-  AxisOrder order(static_cast<std::size_t>(first.rank()));
-  std::iota(order.begin(), order.end(), 0);
-  // An axis of one element lies nowhere: outermost, it is in nobody's way.
-  const auto distance = [&](int axis) {
-    return first.shape[axis] == 1 ? std::numeric_limits<std::int64_t>::max() : std::abs(first.strides[axis]);
-  };
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return distance(a) > distance(b); });
-  for (const FloatArray* array : arrays) {
-    const TensorView& view = array->view();
-    if (!(view.shape == first.shape) || !in_order(view, order).has_contiguous_last_axis()) return {};
-  }
-  return order;
-}
-
-TensorView in_order(const TensorView& view, const AxisOrder& order) {
-  TensorView result = view;
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    result.shape[static_cast<int>(i)] = view.shape[order[i]];
-    result.strides[static_cast<int>(i)] = view.strides[order[i]];
-  }
-  return result;
 }
 
 DType promote_types(DType a, DType b) {

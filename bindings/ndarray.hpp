@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "attnlib/tensor_view.hpp"
+#include "axis_order.hpp"
 #include "runtime/dispatch_record.hpp"
 #include "runtime/float_environment.hpp"
 #include "runtime/interruption.hpp"
@@ -81,14 +82,6 @@ class FloatArray {
   const char* argument_;
   bool weak_ = false;
 };
-
-// Axes by how far apart their elements lie, the farthest first; none for the order that they have. In such an order
-// elementwise operations go through arrays whose last axis is not contiguous but another is, and give their results the
-// same layout, as NumPy's do.
-using AxisOrder = std::vector<int>;
-// The order in which all these arrays are contiguous along the last axis; none if they are as they are, or in no order.
-AxisOrder memory_order(std::initializer_list<const FloatArray*> arrays);
-TensorView in_order(const TensorView& view, const AxisOrder& order);
 
 DType promote_types(DType a, DType b);
 // The same for an argument that has no default: TypeError for None too.

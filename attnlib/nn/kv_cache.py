@@ -241,18 +241,16 @@ class KVCache:
         """Whether keys and values are kept as they come, and not as int8."""
         return self.dtype != np.int8
 
-    def extend(self, layer: int, count: int, write: Callable[..., NDArray[Any]]) -> NDArray[Any]:
-        """Let a function write `count` new tokens of each sequence into the arrays of one layer.
+    def extend(self, layer: int | None, count: int, write: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        """Let a function write `count` new tokens of each sequence into the arrays of one layer, or of all.
 
         Parameters
         ----------
-        layer
-            Which one.
-        count
-            S, the number of tokens.
+        layer, count
+            Which one, or None for all; S, the number of tokens.
         write
-            Called as ``write(key_cache, value_cache, lengths)``, like `functional.cached_attention`. The
-            cache counts the new tokens once it has returned.
+            Called as ``write(key_cache, value_cache, lengths)``, like `functional.cached_attention`; for all
+            layers with a list of such triples. The cache counts the new tokens once it has returned.
 
         Returns
         -------
@@ -265,42 +263,17 @@ class KVCache:
             If there is no such layer, the cache is of int8, or `max_length` would be passed. The cache is
             then unchanged, as it is if `write` raises.
         """
-        return self._extend([self._layer("extend", layer)], count, lambda places: write(*places[0]))
-
-    def extend_all(self, count: int, write: Callable[[list[Kept]], NDArray[Any]]) -> NDArray[Any]:
-        """Let a function write `count` new tokens of each sequence into the arrays of all layers.
-
-        Parameters
-        ----------
-        count, write
-            As for `extend`, but `write` gets a list of ``(key_cache, value_cache, lengths)``, one of each
-            layer.
-
-        Returns
-        -------
-        ndarray
-            What `write` returns.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `extend`.
-        """
-        return self._extend(self._layers, count, write)
-
-    def _extend(
-        self, layers: list[KVLayer], count: int, write: Callable[[list[Kept]], NDArray[Any]]
-    ) -> NDArray[Any]:
         if not self.holds_floats:
             raise TypeError("KVCache.extend: a cache of int8 can only be appended to")
+        layers = self._layers if layer is None else [self._layer("extend", layer)]
         new = [count] * self.batch_size
-        rooms = [layer.room(new, self._limits) for layer in layers]
+        rooms = [here.room(new, self._limits) for here in layers]
         places = [
-            (room.stores[0].data, room.stores[1].data, np.array(room.lengths, np.int64)) for room in rooms
+            (*(store.data for store in room.stores), np.array(room.lengths, np.int64)) for room in rooms
         ]
-        result = write(places)
-        for layer, room in zip(layers, rooms, strict=True):
-            layer.keep(room, new)
+        result = write(places) if layer is None else write(*places[0])
+        for here, room in zip(layers, rooms, strict=True):
+            here.keep(room, new)
         return result
 
     def read(self, layer: int) -> Kept:

@@ -91,7 +91,7 @@ def decode_in_one_call(
         return result
 
     try:
-        return target.extend_all(x.shape[1], step)
+        return target.extend(None, x.shape[1], step)
     except (TypeError, ValueError):
         return None
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include "ops/layer_shares.hpp"
 #include "ops/product.hpp"
