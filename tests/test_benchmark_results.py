@@ -64,6 +64,30 @@ def test_verdicts() -> None:
     verdicts = result.verdicts(100.0)
     assert [verdict.measured for verdict in verdicts] == [1.5, 1.5, 2.5, None, 0.5, 0.5, 0.9995]
     assert [verdict.met for verdict in verdicts] == [True, False, True, None, True, False, True]
+    # attnlib is at half of the ceiling, so that twice the ratio is all that the machine allows.
+    assert [verdict.limit for verdict in verdicts] == [3.0, 3.0, 5.0, None, None, None, None]
+    assert not any(verdict.forbidden for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "per_second", "limit"),
+    [("float32", 60.0, 1.8), ("memory", 60.0, 1.8), ("memory", 40.0, None), ("cache", 60.0, None)],
+)
+def test_a_target_beyond_the_ceiling_is_forbidden(
+    ceiling: str, per_second: float, limit: float | None
+) -> None:
+    # 100 operations in 2 seconds, where a peer takes 3: 50 of 60 a second are 0.83 of the ceiling.
+    workload = made_up(precision="bfloat16", ceiling=ceiling, targets=(Target("ratio", 2.0),))
+    result = replace(result_of(workload), ceiling=per_second)
+    (verdict,) = result.verdicts(per_second)
+    assert verdict.limit == (limit and pytest.approx(limit))
+    assert verdict.forbidden == (limit is not None)
+    report = report_of(result)
+    assert json.loads(report.json())["geometric_mean_at_ceilings"] == pytest.approx(limit or 1.5)
+    assert f"at the ceiling that bounds it: {limit or 1.5:.2f}" in report.summary()
+    told = "targets met: 0 of 1, 1 beyond the machine's ceiling" if limit else "targets met: 0 of 1\n"
+    assert told in report.summary()
+    assert ("1.50 ≥ 2.00 × best: missed (at the ceiling: 1.80)" in report.summary()) == bool(limit)
 
 
 def report_of(*results: Result) -> Report:

@@ -66,6 +66,11 @@ class Report:
         chosen = (r for r in self.table if family in (None, r.workload.family))
         return [ratio for result in chosen if (ratio := result.ratio()) is not None]
 
+    def limits(self) -> list[float]:
+        """Return the ratios of all of the table as they would be at the ceilings, where these bound them."""
+        pairs = ((r.ratio(), r.limit(r.ratio(), self.ceiling(r))) for r in self.table)
+        return [limit or ratio for ratio, limit in pairs if ratio is not None]
+
     def line(self, result: Result) -> str:
         """Tell one result in a line."""
         times = ", ".join(f"{who} {timing.seconds * 1e6:,.0f} µs" for who, timing in result.timings.items())
@@ -106,6 +111,7 @@ class Report:
             "versions": self.versions,
             "options": asdict(self.options),
             "geometric_mean": geometric_mean(self.ratios()) if self.ratios() else None,
+            "geometric_mean_at_ceilings": geometric_mean(self.limits()) if self.limits() else None,
             "left_out": self.left_out,
             "workloads": [self._record(result) for result in self.results],
         }
@@ -131,7 +137,12 @@ class Report:
             "ratio": result.ratio(),
             "cosine": result.cosine,
             "targets": [
-                {**asdict(verdict.target), "measured": verdict.measured, "met": verdict.met}
+                {
+                    **asdict(verdict.target),
+                    "measured": verdict.measured,
+                    "met": verdict.met,
+                    "at_the_ceiling": verdict.limit,
+                }
                 for verdict in self.verdicts(result)
             ],
             "left_out": result.left_out,
@@ -173,6 +184,8 @@ class Report:
                     f"geometric mean of best peer / attnlib over {family or 'all'}: {mean:.2f} "
                     f"({_word(mean >= least)}: at least {least:.2f})"
                 )
+        if limits := self.limits():
+            yield f"the same over all, were each at the ceiling that bounds it: {geometric_mean(limits):.2f}"
         families = {
             family: self.ratios(family) for family in dict.fromkeys(r.workload.family for r in self.table)
         }
@@ -189,10 +202,14 @@ class Report:
         all_verdicts = [(r.workload.name, verdict) for r in self.table for verdict in self.verdicts(r)]
         judged = [(name, verdict) for name, verdict in all_verdicts if verdict.met is not None]
         missed = [f"{name} ({_told(verdict)})" for name, verdict in judged if not verdict.met]
-        yield f"targets met: {len(judged) - len(missed)} of {len(judged)}" + (
-            f", {len(all_verdicts) - len(judged)} more without what they speak of"
-            if len(judged) < len(all_verdicts)
-            else ""
+        forbidden = sum(verdict.forbidden for _, verdict in judged)
+        yield f"targets met: {len(judged) - len(missed)} of {len(judged)}" + "".join(
+            (
+                f", {forbidden} beyond the machine's ceiling" if forbidden else "",
+                f", {len(all_verdicts) - len(judged)} more without what they speak of"
+                if len(judged) < len(all_verdicts)
+                else "",
+            )
         )
         yield from (f"missed: {text}" for text in missed)
 
@@ -252,7 +269,8 @@ def _told(verdict: Verdict) -> str:
         found = None if measured is None else f"{measured:.2f}"
     if found is None:
         return f"≥ {least}: not measured"
-    return f"{found} ≥ {least}: {_word(bool(verdict.met))}"
+    ceiling = f" (at the ceiling: {verdict.limit:.2f})" if verdict.forbidden else ""
+    return f"{found} ≥ {least}: {_word(bool(verdict.met))}{ceiling}"
 
 
 def _peer(target: Target) -> str:

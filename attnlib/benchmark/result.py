@@ -24,15 +24,30 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target beside what was measured; None if what it speaks of was not there."""
+    """A target beside what was measured; None if what it speaks of was not there.
+
+    Attributes
+    ----------
+    target : Target
+    measured : float or None
+    limit : float or None
+        The ratio that would have been measured, had attnlib reached the machine's ceiling; None for other
+        targets, and where the ceiling bounds nothing.
+    """
 
     target: Target
     measured: float | None
+    limit: float | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether it was reached."""
         return None if self.measured is None else self.measured >= self.target.least
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether it was missed and the machine's ceiling lies below it."""
+        return self.met is False and self.limit is not None and self.limit < self.target.least
 
 
 @dataclass(frozen=True)
@@ -101,15 +116,24 @@ class Result:
             return None
         return self.workload.amount / self.ours / ceiling
 
+    def limit(self, ratio: float | None, ceiling: float | None) -> float | None:
+        """Return what a ratio of attnlib would be if it reached the ceiling; None if that bounds nothing.
+
+        What reads caches is no such bound for what also writes, nor is memory for what caches hold in part.
+        """
+        share = self.share(ceiling)
+        if ratio is None or share is None or self.workload.ceiling == "cache" or share > 1:
+            return None
+        return ratio / share
+
     def verdicts(self, ceiling: float | None) -> list[Verdict]:
         """Hold what was measured against the workload's targets; `ceiling` is that of the whole run."""
-        measured = {"share": self.share(ceiling), "cosine": self.cosine}
-        return [
-            Verdict(
-                target,
-                self.ratio(target.peer, target.precision)
-                if target.kind == "ratio"
-                else measured[target.kind],
-            )
-            for target in self.workload.targets
-        ]
+        return [self._verdict(target, ceiling) for target in self.workload.targets]
+
+    def _verdict(self, target: Target, ceiling: float | None) -> Verdict:
+        if target.kind == "share":
+            return Verdict(target, self.share(ceiling))
+        if target.kind == "cosine":
+            return Verdict(target, self.cosine)
+        ratio = self.ratio(target.peer, target.precision)
+        return Verdict(target, ratio, self.limit(ratio, ceiling))
