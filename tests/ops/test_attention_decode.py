@@ -143,3 +143,25 @@ def test_varlen_of_both_plans(features: int, dtype: np.dtype[Any], rng: np.rando
                 query[q].swapaxes(0, 1), key[k].swapaxes(0, 1), value[k].swapaxes(0, 1), causal=True
             )
             assert same_bits(packed[q].swapaxes(0, 1), alone), f"sequence {n}"
+
+
+@by_dtype
+@pytest.mark.parametrize("places", [530, 65, 64, 63, 1])
+@pytest.mark.parametrize("beams", [2, 8, 9])
+def test_beams_have_the_bits_of_sequences(
+    beams: int, places: int, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    """One memory for all: with 2 heads a group, 8 beams are decoded together, 9 are not."""
+    query = normal(rng, (beams, 4, 1, 32), dtype)
+    key, value = normal(rng, (1, 2, 530, 32), dtype), normal(rng, (1, 2, 530, 40), dtype)
+    options: dict[str, Any] = {"key_lengths": [places], "softcap": 2.0}
+    options["sinks"] = normal(rng, (4,), accumulator(dtype))
+    apart = (np.concatenate([array] * beams) for array in (key, value))
+    wanted = al.attention(query, *apart, **options)
+    assert same_bits(al.attention(query, key, value, **options), wanted)
+    repeated = (np.broadcast_to(array, (beams, *array.shape[1:])) for array in (key, value))
+    assert same_bits(al.attention(query, *repeated, **options), wanted)
+    # As a decoder lays out its heads.
+    out = np.zeros((beams, 1, 4, 40), dtype)
+    al.attention(query, key, value, **options, out=out.swapaxes(1, 2))
+    assert same_bits(out.swapaxes(1, 2), wanted)

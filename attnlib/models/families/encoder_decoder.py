@@ -13,71 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
-from attnlib._core import decode_least_keys, decode_rows
-from attnlib.functional import attention
 from attnlib.models.families.token_model import TokenModel
 
-__all__ = ["EncoderDecoder", "attend_to_memory", "attend_to_source", "split_heads"]
-
-
-def split_heads(mixed: NDArray[Any], heads: int, size: int) -> list[NDArray[Any]]:
-    """Cut (B, S, n * H * D), of queries, keys and values or some of them, into n views (B, H, S, D)."""
-    parts = mixed.reshape(*mixed.shape[:2], -1, heads, size)
-    return [parts[:, :, number].swapaxes(1, 2) for number in range(parts.shape[2])]
-
-
-def attend_to_source(
-    query: NDArray[Any],
-    key: NDArray[Any],
-    value: NDArray[Any],
-    lengths: NDArray[np.int64] | None,
-    *,
-    bias: NDArray[Any] | None = None,
-    scale: float | None = None,
-) -> NDArray[Any]:
-    """Attend within an encoder, in both directions: (B, H, Sm, D) to (B, Sm, H * D).
-
-    Parameters
-    ----------
-    query, key, value : (B, H, Sm, D)
-    lengths : (B,)
-        Valid places of each source, or None for all.
-    bias, scale
-        As in `attnlib.attention`.
-    """
-    batch, heads, count, size = query.shape
-    out = np.empty((batch, count, heads, size), query.dtype)
-    attention(query, key, value, bias=bias, key_lengths=lengths, scale=scale, out=out.swapaxes(1, 2))
-    return out.reshape(batch, count, heads * size)
-
-
-def attend_to_memory(
-    query: NDArray[Any], past: nn.DecoderPast, layer: int, *, scale: float | None = None
-) -> NDArray[Any]:
-    """Attend to the memory, all of which every token sees: (B, H, S, D) to (B, S, H * D).
-
-    Parameters
-    ----------
-    query : (B, H, S, D)
-    past
-        Its `memory` has the keys and values, as `EncoderDecoder.begin` made them.
-    layer
-        Whose keys and values to take from it.
-    scale
-        As in `attnlib.attention`.
-    """
-    batch, heads, count, size = query.shape
-    key, value, lengths = past.memory.read(layer)
-    out = np.empty((batch, count, heads, size), query.dtype)
-    target = out.swapaxes(1, 2)
-    # Up to here more queries of one sequence leave the plan of `attnlib.attention` as it is.
-    one_plan = batch * heads <= decode_rows * key.shape[1] and key.shape[2] >= decode_least_keys
-    if len(key) == count == 1 and one_plan:
-        # Beams: as several queries of one sequence they read its memory once (5 beams, 1500 places: 2.4 times
-        # as fast). Nothing is causal here, so it does not matter that they stand at no places of it.
-        query, target = query.swapaxes(0, 2), target.swapaxes(0, 2)
-    attention(query, key, value, key_lengths=lengths, scale=scale, out=target)
-    return out.reshape(batch, count, heads * size)
+__all__ = ["EncoderDecoder"]
 
 
 class EncoderDecoder(TokenModel):

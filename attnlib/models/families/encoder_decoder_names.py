@@ -1,4 +1,7 @@
-"""What the parameters of Whisper are called in Hugging Face folders and in files of CTranslate2."""
+"""What the parameters of Whisper and Marian are called in Hugging Face folders and in files of CTranslate2.
+
+Both have the names of BART, on which they are modelled.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ _POSITIONS = {"source_positions": "encoder", "target_positions": "decoder"}
 
 
 def huggingface_source(parameter: str) -> Source:
-    """Find the tensors of a parameter of `WhisperModel`, such as ``decoder.layers.3.linear1.weight``."""
+    """Find the tensors of a parameter of `WhisperModel` or `MarianModel`, ``decoder.norm.weight`` say."""
     if parameter in _POSITIONS:
         return Source((f"model.{_POSITIONS[parameter]}.embed_positions.weight",))
     module, kind = _split(parameter)
