@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arguments.hpp"
+#include "attnlib/normalization.hpp"
 #include "ndarray.hpp"
 #include "packed_weights.hpp"
 
@@ -41,10 +42,11 @@ class LayerArguments {
   const PackedWeight* weight(std::size_t i) const { return weights_[i].get(); }
   const TensorView* array(std::size_t i) const { return arrays_[i].optional(); }
 
-  double eps(const char* name) const {
-    const auto eps = float_from(parts_.attr(name), context_.c_str(), name);
-    if (!eps) throw py::type_error(context_ + ": " + name + " must be a number, got None");
-    return *eps;
+  // Of weight i and bias i + 1.
+  NormParts norm(std::size_t i, const char* eps_name) const {
+    const auto eps = float_from(parts_.attr(eps_name), context_.c_str(), eps_name);
+    if (!eps) throw py::type_error(context_ + ": " + eps_name + " must be a number, got None");
+    return {array(i), array(i + 1), *eps};
   }
   std::int64_t heads() const {
     const auto heads = integers_from(parts_.attr("heads"), context_.c_str(), "heads");

@@ -49,18 +49,12 @@ class DecoderRun {
     const TensorView inner = matrices_.matrix(inner_place, layer.linear1->out_features());
     const auto multiply = [&](const TensorView& from, const PackedWeight& weight, const LinearOptions& options,
                               const TensorView& to) { multiply_share(from, weight, options, to, member); };
-    const auto norm1 = [&](const TensorView& from, const TensorView& to) {
-      normalise_share(from, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps}, to, member);
-    };
-    const auto norm2 = [&](const TensorView& from, const TensorView& to) {
-      normalise_share(from, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps}, to, member);
-    };
-    const auto norm3 = [&](const TensorView& from, const TensorView& to) {
-      normalise_share(from, {layer.norm3_weight, layer.norm3_bias, layer.norm3_eps}, to, member);
+    const auto normalise = [&](const NormParts& norm, const TensorView& from, const TensorView& to) {
+      normalise_share(from, norm, to, member);
     };
     switch (phase % phases_per_layer - (first ? 1 : 0)) {
       case -1:
-        return norm1(in, normalized_);
+        return normalise(layer.norm1, in, normalized_);
       case 0:
         return multiply(first ? normalized_ : in, *layer.in_proj, {.bias = layer.in_bias}, mixed);
       case 1:
@@ -68,7 +62,7 @@ class DecoderRun {
       case 2:
         return multiply(attended, *layer.out_proj, {.bias = layer.out_bias, .residual = &in}, first_sum_);
       case 3:
-        return first ? norm2(first_sum_, normalized_) : norm1(first_sum_, first_sum_);
+        return first ? normalise(layer.norm2, first_sum_, normalized_) : normalise(layer.norm1, first_sum_, first_sum_);
       case 4:
         return multiply(first ? normalized_ : first_sum_, *layer.query_proj, {.bias = layer.query_bias}, query);
       case 5:
@@ -77,14 +71,15 @@ class DecoderRun {
         return multiply(attended, *layer.memory_out_proj, {.bias = layer.memory_out_bias, .residual = &first_sum_},
                         second_sum_);
       case 7:
-        return first ? norm3(second_sum_, normalized_) : norm2(second_sum_, second_sum_);
+        return first ? normalise(layer.norm3, second_sum_, normalized_)
+                     : normalise(layer.norm2, second_sum_, second_sum_);
       case 8:
         return multiply(first ? normalized_ : second_sum_, *layer.linear1,
                         {.bias = layer.linear1_bias, .activation = layer.activation}, inner);
       case 9:
         return multiply(inner, *layer.linear2, {.bias = layer.linear2_bias, .residual = &second_sum_}, out_);
       default:
-        return norm3(out_, out_);
+        return normalise(layer.norm3, out_, out_);
     }
   }
 
@@ -203,9 +198,9 @@ void check_decoder_layers(const TensorView& x, std::span<const DecoderLayer> lay
     check.bias("memory_out_bias", layer.memory_out_bias, width);
     check.bias("linear1_bias", layer.linear1_bias, inner);
     check.bias("linear2_bias", layer.linear2_bias, width);
-    check.norm("norm1", x, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps});
-    check.norm("norm2", x, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps});
-    check.norm("norm3", x, {layer.norm3_weight, layer.norm3_bias, layer.norm3_eps});
+    check.norm("norm1", x, layer.norm1);
+    check.norm("norm2", x, layer.norm2);
+    check.norm("norm3", x, layer.norm3);
     check_past({operation + ": pasts[" + std::to_string(i) + "]"}, pasts[i], x, layer.heads);
   }
 }

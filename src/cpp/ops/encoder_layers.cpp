@@ -41,15 +41,12 @@ class EncoderRun {
     const TensorView inner = matrices_.matrix(inner_place, layer.linear1->out_features());
     const auto multiply = [&](const TensorView& from, const PackedWeight& weight, const LinearOptions& options,
                               const TensorView& to) { multiply_share(from, weight, options, to, member); };
-    const auto norm1 = [&](const TensorView& from, const TensorView& to) {
-      normalise_share(from, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps}, to, member);
-    };
-    const auto norm2 = [&](const TensorView& from, const TensorView& to) {
-      normalise_share(from, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps}, to, member);
+    const auto normalise = [&](const NormParts& norm, const TensorView& from, const TensorView& to) {
+      normalise_share(from, norm, to, member);
     };
     switch (phase % phases_per_layer - (first ? 1 : 0)) {
       case -1:
-        return norm1(in, normalized_);
+        return normalise(layer.norm1, in, normalized_);
       case 0:
         return multiply(first ? normalized_ : in, *layer.in_proj, {.bias = layer.in_bias}, mixed);
       case 1:
@@ -57,14 +54,14 @@ class EncoderRun {
       case 2:
         return multiply(attended, *layer.out_proj, {.bias = layer.out_bias, .residual = &in}, middle_);
       case 3:
-        return first ? norm2(middle_, normalized_) : norm1(middle_, middle_);
+        return first ? normalise(layer.norm2, middle_, normalized_) : normalise(layer.norm1, middle_, middle_);
       case 4:
         return multiply(first ? normalized_ : middle_, *layer.linear1,
                         {.bias = layer.linear1_bias, .activation = layer.activation}, inner);
       case 5:
         return multiply(inner, *layer.linear2, {.bias = layer.linear2_bias, .residual = &middle_}, out_);
       default:
-        return norm2(out_, out_);
+        return normalise(layer.norm2, out_, out_);
     }
   }
 
@@ -118,8 +115,8 @@ void check_encoder_layers(const TensorView& x, std::span<const EncoderLayer> lay
     check.bias("out_bias", layer.out_bias, width);
     check.bias("linear1_bias", layer.linear1_bias, inner);
     check.bias("linear2_bias", layer.linear2_bias, width);
-    check.norm("norm1", x, {layer.norm1_weight, layer.norm1_bias, layer.norm1_eps});
-    check.norm("norm2", x, {layer.norm2_weight, layer.norm2_bias, layer.norm2_eps});
+    check.norm("norm1", x, layer.norm1);
+    check.norm("norm2", x, layer.norm2);
   }
 }
 

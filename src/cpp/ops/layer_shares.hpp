@@ -68,11 +68,6 @@ class TokenMatrices {
   std::vector<std::byte*> places_;
 };
 
-struct NormParts {
-  const TensorView *weight, *bias;
-  double eps;
-};
-
 inline void multiply_share(const TensorView& from, const PackedWeight& weight, LinearOptions options,
                            const TensorView& to, Member member) {
   options.threads = 1;

@@ -6,13 +6,13 @@
 
 #include "attnlib/attention.hpp"
 #include "attnlib/matmul.hpp"
+#include "attnlib/normalization.hpp"
 #include "attnlib/tensor_view.hpp"
 
 namespace attnlib {
 
 // Letters: B sequences, S new tokens of each, Sm places of the memory, E features, H heads of size D = E / H, F inner
-// features of the feed-forward network. Biases and norms may be none; biases, norms and weights as for `linear` and
-// `layer_norm`.
+// features of the feed-forward network. Biases may be none; they, norms and weights as for `linear` and `layer_norm`.
 struct DecoderLayer {
   const PackedWeight* in_proj;          // (3 E, E): of queries, keys, values of self-attention
   const PackedWeight* out_proj;         // (E, E)
@@ -22,9 +22,7 @@ struct DecoderLayer {
   const PackedWeight* linear2;          // (E, F)
   const TensorView *in_bias = nullptr, *out_bias = nullptr, *query_bias = nullptr, *memory_out_bias = nullptr;
   const TensorView *linear1_bias = nullptr, *linear2_bias = nullptr;
-  const TensorView *norm1_weight = nullptr, *norm1_bias = nullptr, *norm2_weight = nullptr, *norm2_bias = nullptr;
-  const TensorView *norm3_weight = nullptr, *norm3_bias = nullptr;
-  double norm1_eps, norm2_eps, norm3_eps;
+  NormParts norm1, norm2, norm3;
   std::int64_t heads;
   Activation activation;
   bool norm_first;  // norms before attention and network, instead of after their sums

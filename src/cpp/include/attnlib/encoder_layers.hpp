@@ -5,20 +5,20 @@
 #include <span>
 
 #include "attnlib/matmul.hpp"
+#include "attnlib/normalization.hpp"
 #include "attnlib/tensor_view.hpp"
 
 namespace attnlib {
 
-// Letters: E features, H heads, F inner features of the feed-forward network. Biases and norms may be none; biases,
-// norms and weights as for `linear` and `layer_norm`.
+// Letters: E features, H heads, F inner features of the feed-forward network. Biases may be none; they, norms and
+// weights as for `linear` and `layer_norm`.
 struct EncoderLayer {
   const PackedWeight* in_proj;   // (3 E, E): of queries, keys, values
   const PackedWeight* out_proj;  // (E, E)
   const PackedWeight* linear1;   // (F, E)
   const PackedWeight* linear2;   // (E, F)
   const TensorView *in_bias = nullptr, *out_bias = nullptr, *linear1_bias = nullptr, *linear2_bias = nullptr;
-  const TensorView *norm1_weight = nullptr, *norm1_bias = nullptr, *norm2_weight = nullptr, *norm2_bias = nullptr;
-  double norm1_eps, norm2_eps;
+  NormParts norm1, norm2;
   std::int64_t heads;
   Activation activation;
   bool norm_first;  // norms before attention and network, instead of after their sums

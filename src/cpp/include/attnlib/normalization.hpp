@@ -18,6 +18,12 @@ void layer_norm(const TensorView& x, const TensorView* weight, const TensorView*
 void rms_norm(const TensorView& x, const TensorView* weight, double eps, const TensorView* residual,
               const TensorView& out);
 
+// The parameters of a layer norm.
+struct NormParts {
+  const TensorView *weight = nullptr, *bias = nullptr;
+  double eps;
+};
+
 // What both check first; of use before arrays are brought into the form that they want.
 void check_normalization(const std::string& operation, const TensorView& x, const TensorView* weight,
                          const TensorView* bias, double eps, const TensorView* residual);
