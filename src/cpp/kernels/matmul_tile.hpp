@@ -19,10 +19,11 @@ constexpr std::int64_t depth_block = 1024;
 template <class C>
 constexpr int panel_width = product_vectors * lanes<C>;
 
-// Memory that is fetched meanwhile, `step` bytes further in each step; a step of 0 fetches nothing new.
+// Memory that is fetched meanwhile, `step` bytes further in each step: a line, and by some tiles another one `apart`
+// bytes further. A step of 0 fetches nothing new.
 struct Fetching {
   const char* place;
-  std::int64_t step;
+  std::int64_t step, apart = 0;
 };
 
 template <class Arithmetic>
@@ -32,8 +33,8 @@ using TileFunction = void (*)(const typename Arithmetic::Left* left, std::int64_
                               Fetching next);
 
 // tile[r][n] (+)= sum_k left[r][k] panel[k][n] for Rows rows and Vectors registers of columns. In each step a line of
-// `next` is fetched.
-template <class Arithmetic, int Rows, int Vectors>
+// `next` is fetched, or both.
+template <class Arithmetic, int Rows, int Vectors, int Lines>
 void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stride,
                    const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
                    typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume, Fetching next) {
@@ -51,6 +52,7 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; ++k) {
     __builtin_prefetch(next.place + k * next.step, 0, 2);
+    if constexpr (Lines == 2) __builtin_prefetch(next.place + k * next.step + next.apart, 0, 2);
     typename Arithmetic::Units units[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) units[v] = Arithmetic::load_units(panel + k * depth_stride + v * width);
@@ -71,13 +73,17 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
 template <class Arithmetic>
 struct TileTable {
   TileFunction<Arithmetic> tile[Arithmetic::rows][product_vectors];
+  // Of all columns, which fetch two lines: those of two tiles for all rows, so never with few of them.
+  TileFunction<Arithmetic> one_of_two[Arithmetic::rows];
 
-  constexpr TileTable() : tile{} { fill<Arithmetic::rows, product_vectors>(); }
+  constexpr TileTable() : tile{}, one_of_two{} { fill<Arithmetic::rows, product_vectors>(); }
 
  private:
   template <int Rows, int Vectors>
   constexpr void fill() {
-    tile[Rows - 1][Vectors - 1] = &multiply_tile<Arithmetic, Rows, Vectors>;
+    tile[Rows - 1][Vectors - 1] = &multiply_tile<Arithmetic, Rows, Vectors, 1>;
+    if constexpr (Vectors == product_vectors && 2 * Rows >= Arithmetic::rows)
+      one_of_two[Rows - 1] = &multiply_tile<Arithmetic, Rows, Vectors, 2>;
     if constexpr (Vectors > 1)
       fill<Rows, Vectors - 1>();
     else if constexpr (Rows > 1)
@@ -221,24 +227,35 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
       std::int64_t row = 0;
       for (std::int64_t left_over = tiles; left_over > 0; --left_over) {
         const int rows = static_cast<int>((block.rows - row + left_over - 1) / left_over);
-        const TileFunction<Arithmetic> run = tile_table<Arithmetic>.tile[rows - 1][vectors - 1];
+        TileFunction<Arithmetic> run = tile_table<Arithmetic>.tile[rows - 1][vectors - 1];
         const auto* first = left + row * block.left_stride + begin;
         const auto* units = panel + begin * block.depth_stride;
         const std::int64_t fetch_to = next_bytes * ++tiles_begun / (tiles * panels * chunks);
         // What comes after this part of the panel in memory is needed next: the first tiles fetch it into the level-2
-        // cache, each a line in a step. A single tile has no time to fetch all: one line of a step, two pages ahead,
-        // lets the hardware's streams begin each page before its time.
+        // cache, each a line in a step, or two tiles half of it each. A single tile has no time to fetch all: with a
+        // matrix unit, which Intel's processors have, it fetches one line of a step, two pages ahead, so that the
+        // hardware's streams begin each page before its time; on Zen 4 that costs products of 8 rows a third.
         constexpr std::int64_t step_bytes = panel_width<C> * std::int64_t{sizeof(*units)};
         constexpr std::int64_t step_lines = step_bytes < 64 ? 1 : step_bytes / 64;
+#if defined(ATTNLIB_MATRIX_UNIT)
+        constexpr bool single_tile_fetches = true;
+#else
+        constexpr bool single_tile_fetches = false;
+#endif
         const std::int64_t tile_index = tiles - left_over;
         Fetching next{reinterpret_cast<const char*>(units), 0};
         if (panels_fetched < block.panel_bytes_after) {
           next = {next_panels + panels_fetched, 64};
           panels_fetched += 64 * (end - begin);
+        } else if (!in_place && tiles == 2 && step_lines > 2 && vectors == product_vectors) {
+          run = tile_table<Arithmetic>.one_of_two[rows - 1];
+          next.step = step_bytes / 2;
+          next.apart = step_bytes / 4;
+          next.place += (end - begin) * (step_bytes + tile_index * next.step);
         } else if (!in_place && tiles > 1 && tile_index < step_lines) {
           next.step = step_bytes < 64 ? step_bytes : 64;
           next.place += (end - begin) * (step_bytes + tile_index * next.step);
-        } else if (!in_place && rows >= 4 && tiles == 1) {
+        } else if (single_tile_fetches && !in_place && rows >= 4 && tiles == 1) {
           next = {next.place + 8192, step_bytes};
         } else if (fetched < fetch_to) {
           const std::int64_t wanted = (fetch_to - fetched + end - begin - 1) / (end - begin);
