@@ -3,8 +3,8 @@
 //
 // Rows. The query heads that share a key/value head form a group; its rows are numbered r = query * heads + head, so
 // that neighbouring rows have neighbouring positions whatever the number of heads. A tile is `tile_rows` rows (two
-// registers of lanes); a task is up to `tiles_per_task` tiles, which walk the keys together, block by block, so that a
-// block of keys and values is fetched once for all of them.
+// registers of lanes); a task is up to `attention_tiles_per_task` tiles, which walk the keys together, block by block,
+// so that a block of keys and values is fetched once for all of them.
 //
 // For a tile and a block of `key_block` keys, with S in units of log2 (the query is scaled by scale * log2 e):
 //   S[key][row]  = sum_d K[key][d] Q[d][row]            K read where it lies, one broadcast at a time
@@ -39,7 +39,9 @@
 
 namespace attnlib {
 
-constexpr std::int64_t attention_tiles_per_task = 4;
+// Each task reads all keys and values that its rows see, from the level-3 cache if they are many. More would exceed the
+// level-2 cache with large heads.
+constexpr std::int64_t attention_tiles_per_task = 16;
 
 // Strides in elements; query, key, value, bias, out and weights are of the task's type and contiguous along their last
 // axis, slopes, sinks and lse of its compute type.

@@ -22,8 +22,7 @@ struct TileArithmetic {
   static constexpr int rows = attention_rows;  // keys, or columns, whose accumulators a product keeps
   static constexpr int weight_group = 1;       // keys whose weights lie, and are multiplied, together
   static constexpr int key_block = 128;
-  static constexpr int staged_blocks = 1;  // at a time
-  static constexpr int tiles_per_task = attention_tiles_per_task;
+  static constexpr int staged_blocks = 1;       // at a time
   static constexpr bool scales_queries = true;  // else the scores are scaled
   static constexpr bool scales_late = false;    // as they become weights, if nothing else is done to them
   static constexpr bool rounds_weights = false;
@@ -93,8 +92,7 @@ struct PairArithmetic {
   static constexpr int rows = attention_rows;
   static constexpr int weight_group = 2;
   static constexpr int key_block = 128;
-  static constexpr int staged_blocks = 1;  // at a time
-  static constexpr int tiles_per_task = attention_tiles_per_task;
+  static constexpr int staged_blocks = 1;        // at a time
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
   static constexpr bool scales_late = false;
   static constexpr bool rounds_weights = true;

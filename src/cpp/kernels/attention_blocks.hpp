@@ -103,7 +103,7 @@ void attend_in_tiles(const AttentionTask& task) {
   const Workspace<C> workspace = divide_scratch<T>(task);
   constexpr int key_block = TileArithmetic<T>::key_block;
   const int tiles = static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>);
-  Tile<C> tile[TileArithmetic<T>::tiles_per_task];
+  Tile<C> tile[attention_tiles_per_task];
   std::int64_t lowest = task.keys, highest = 0;
   for (int index = 0; index < tiles; ++index) {
     begin_tile<T>(task, workspace, index, tile[index]);

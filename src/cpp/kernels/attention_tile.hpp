@@ -55,7 +55,7 @@ constexpr std::int64_t rounded(std::int64_t elements) {
 template <class T, class C = compute_type<T>>
 constexpr std::int64_t scratch_elements(std::int64_t head_size, std::int64_t value_size) {
   using A = TileArithmetic<T>;
-  return A::tiles_per_task * tile_elements<T>(head_size, value_size) + 3 * A::key_block * tile_rows<C> +
+  return attention_tiles_per_task * tile_elements<T>(head_size, value_size) + 3 * A::key_block * tile_rows<C> +
          A::staged_blocks * (rounded<C>(A::key_elements(head_size)) + rounded<C>(A::value_elements(value_size)));
 }
 
@@ -64,7 +64,7 @@ Workspace<C> divide_scratch(const AttentionTask& task) {
   using A = TileArithmetic<T>;
   Workspace<C> w;
   w.tiles = static_cast<C*>(task.scratch);
-  w.scores = w.tiles + A::tiles_per_task * tile_elements<T>(task.head_size, task.value_size);
+  w.scores = w.tiles + attention_tiles_per_task * tile_elements<T>(task.head_size, task.value_size);
   w.bias = w.scores + A::key_block * tile_rows<C>;
   w.mask = w.bias + A::key_block * tile_rows<C>;
   w.keys = w.mask + A::key_block * tile_rows<C>;

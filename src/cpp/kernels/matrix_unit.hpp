@@ -28,7 +28,6 @@ struct MatrixUnitKernels {
   // `left` of a block is groups of group_rows arranged rows, one after the other.
   MultiplyFunction multiply_bfloat16;           // pairs on both sides, out of bfloat16
   MultiplyFunction multiply_int8[dtype_count];  // by the type of out; null for float64
-  std::int64_t attention_tiles_per_task;
   void (*attend_bfloat16)(const AttentionTask* task) noexcept;
   std::int64_t (*attention_scratch_bytes)(std::int64_t head_size, std::int64_t value_size) noexcept;
   // Decoding of bfloat16, where head and value sizes are whole multiples of this.

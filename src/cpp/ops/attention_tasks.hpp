@@ -157,7 +157,7 @@ class AttentionRun {
     threads_ = threads_for(work * static_cast<double>(call_.groups) *
                            static_cast<double>(call_.head_size + call_.value_size + 8) * 0.02);
     // Few tiles are spread over the threads; many walk the keys together.
-    std::int64_t tiles_per_task = unit_ != nullptr ? unit_->attention_tiles_per_task : attention_tiles_per_task;
+    std::int64_t tiles_per_task = attention_tiles_per_task;
     while (tiles_per_task > 1 && all_tiles / tiles_per_task < 4 * threads_) tiles_per_task /= 2;
     rows_per_task_ = tiles_per_task * tile_rows_;
     splits_chunks_ = threads_ > 1 && decoded < 8 * threads_;

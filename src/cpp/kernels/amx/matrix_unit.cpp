@@ -13,7 +13,6 @@ extern constinit const MatrixUnitKernels matrix_unit_kernels = {
     .arrange_rows = arrange_rows,
     .multiply_bfloat16 = multiply_bfloat16_tiles,
     .multiply_int8 = {multiply_int8_tiles<float>, nullptr, multiply_int8_tiles<float16>, multiply_int8_tiles<bfloat16>},
-    .attention_tiles_per_task = matrix_tiles_per_task,
     .attend_bfloat16 = attend_bfloat16,
     .attention_scratch_bytes = attention_scratch_bytes,
     .decode_step = matrix_decode_step,

@@ -16,7 +16,6 @@ template <class T>
 void multiply_int8_tiles(const MatmulBlock* block) noexcept;
 
 // kernels/amx/attention.cpp
-constexpr int matrix_tiles_per_task = 16;  // more than elsewhere: each task transposes the values that it sees
 void attend_bfloat16(const AttentionTask* task) noexcept;
 std::int64_t attention_scratch_bytes(std::int64_t head_size, std::int64_t value_size) noexcept;
 
