@@ -22,6 +22,13 @@ namespace {
 // Rows of a tile: an integer and a float accumulator for each row and vector.
 constexpr int int4_rows = product_rows >= 8 ? 4 : 2;
 
+// Four bytes in every lane. From memory, one at a time: eight bytes at once would pass through general registers.
+ATTNLIB_INLINE u32v broadcast_quad(const std::uint8_t* source) {
+  std::uint32_t quad;
+  __builtin_memcpy(&quad, source, sizeof quad);
+  return quad + u32v{};
+}
+
 template <int Rows>
 void multiply_tile(const MatmulBlock& block, const std::uint8_t* panel, std::int64_t row, float* tile) {
   constexpr int width = panel_width<float>;
@@ -41,9 +48,8 @@ void multiply_tile(const MatmulBlock& block, const std::uint8_t* panel, std::int
       }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
-        std::uint32_t quads[2];
-        __builtin_memcpy(quads, left + r * block.left_stride + group * block.group_size + unit * 8, sizeof quads);
-        const QuadRight first = signed_quads(quads[0] + u32v{}), second = signed_quads(quads[1] + u32v{});
+        const std::uint8_t* codes = left + r * block.left_stride + group * block.group_size + unit * 8;
+        const QuadRight first = signed_quads(broadcast_quad(codes)), second = signed_quads(broadcast_quad(codes + 4));
 #pragma GCC unroll 4
         for (int v = 0; v < product_vectors; ++v)
           sum[r][v] = dot_quads(dot_quads(sum[r][v], low[v], first), high[v], second);
