@@ -69,11 +69,17 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
     for (int v = 0; v < Vectors; ++v) __builtin_memcpy(tile + row * tile_stride + v * width, &sum[row][v], sizeof(Sum));
 }
 
+// Whether two lines a step are worth code of their own: not in float64 nor for rows that are wider than their weights.
+template <class Arithmetic>
+constexpr bool has_two_lines = sizeof(typename Arithmetic::Left) == 4 &&
+                               sizeof(typename Arithmetic::Unit) * panel_width<float> > std::uint64_t{128};
+
 // The tiles by their number of rows and of vectors, which are known at run time only.
 template <class Arithmetic>
 struct TileTable {
   TileFunction<Arithmetic> tile[Arithmetic::rows][product_vectors];
-  // Of all columns, which fetch two lines: those of two tiles for all rows, so never with few of them.
+  // Of all columns, which fetch two lines: those of two tiles for all rows, so never with few of them. Null without
+  // has_two_lines.
   TileFunction<Arithmetic> one_of_two[Arithmetic::rows];
 
   constexpr TileTable() : tile{}, one_of_two{} { fill<Arithmetic::rows, product_vectors>(); }
@@ -82,7 +88,7 @@ struct TileTable {
   template <int Rows, int Vectors>
   constexpr void fill() {
     tile[Rows - 1][Vectors - 1] = &multiply_tile<Arithmetic, Rows, Vectors, 1>;
-    if constexpr (Vectors == product_vectors && 2 * Rows >= Arithmetic::rows)
+    if constexpr (Vectors == product_vectors && 2 * Rows >= Arithmetic::rows && has_two_lines<Arithmetic>)
       one_of_two[Rows - 1] = &multiply_tile<Arithmetic, Rows, Vectors, 2>;
     if constexpr (Vectors > 1)
       fill<Rows, Vectors - 1>();
@@ -247,7 +253,7 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         if (panels_fetched < block.panel_bytes_after) {
           next = {next_panels + panels_fetched, 64};
           panels_fetched += 64 * (end - begin);
-        } else if (!in_place && tiles == 2 && step_lines > 2 && vectors == product_vectors) {
+        } else if (has_two_lines<Arithmetic> && !in_place && tiles == 2 && vectors == product_vectors) {
           run = tile_table<Arithmetic>.one_of_two[rows - 1];
           next.step = step_bytes / 2;
           next.apart = step_bytes / 4;
