@@ -1,6 +1,6 @@
-"""What the parameters of Whisper and Marian are called in Hugging Face folders and in files of CTranslate2.
+"""What parameters of Whisper and Marian are called in Hugging Face folders, and Whisper's in CTranslate2's.
 
-Both have the names of BART, on which they are modelled.
+In the former both have the names of BART, on which they are modelled.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _POSITIONS = {"source_positions": "encoder", "target_positions": "decoder"}
 
 
 def huggingface_source(parameter: str) -> Source:
-    """Find the tensors of a parameter of `WhisperModel` or `MarianModel`, ``decoder.norm.weight`` say."""
+    """Find the tensors of a parameter of `WhisperModel` or `MarianModel`: ``encoder.layers.3.norm1.bias``."""
     if parameter in _POSITIONS:
         return Source((f"model.{_POSITIONS[parameter]}.embed_positions.weight",))
     module, kind = _split(parameter)

@@ -22,11 +22,9 @@ namespace {
 // Rows of a tile: an integer and a float accumulator for each row and vector.
 constexpr int int4_rows = product_rows >= 8 ? 4 : 2;
 
-// Four bytes in every lane. From memory, one at a time: eight bytes at once would pass through general registers.
-ATTNLIB_INLINE u32v broadcast_quad(const std::uint8_t* source) {
-  std::uint32_t quad;
-  __builtin_memcpy(&quad, source, sizeof quad);
-  return quad + u32v{};
+// Four codes in every lane. From memory, one quad at a time: eight bytes at once would pass through general registers.
+ATTNLIB_INLINE u32v broadcast_quad(const std::uint8_t* codes) {
+  return broadcast_pair(reinterpret_cast<const bfloat16*>(codes));
 }
 
 template <int Rows>

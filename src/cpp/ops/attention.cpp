@@ -57,7 +57,7 @@ bool are_beams(const TensorView& query, const TensorView& key, const TensorView&
     return false;
   if (options.key_lengths != nullptr && options.key_lengths->size() != 1) return false;
   const std::int64_t keys = options.key_lengths == nullptr ? key.shape[2] : options.key_lengths->data[0];
-  return query.shape[0] * query.shape[1] <= decode_rows * key.shape[1] && keys >= decode_least_keys;
+  return key.shape[1] > 0 && is_decoded(query.shape[1] / key.shape[1], {query.shape[0], keys});
 }
 
 // (B, H, 1, D) as (1, H, B, D).

@@ -89,9 +89,9 @@ inline void set_positions(AttentionTask& task, std::int64_t query_offset, const 
 // A single query, or a few rows against many keys, are decoded (kernels/attention_decode.hpp); everything else is done
 // in tiles. The line depends on the sequence's own shape alone, and a sequence that attends to itself is never beyond
 // it: one query with one key is in tiles as well, however much padding comes after it.
-inline bool is_decoded(const AttentionCall& call, const SequenceLengths& length) {
+inline bool is_decoded(std::int64_t heads_per_group, const SequenceLengths& length) {
   const std::int64_t least_keys = length.queries == 1 ? 2 : decode_least_keys;
-  return length.queries * call.heads <= decode_rows && length.keys >= least_keys;
+  return length.queries * heads_per_group <= decode_rows && length.keys >= least_keys;
 }
 
 // One piece of work: some tiles of rows, or some or all chunks of the keys of a sequence that is decoded.
@@ -148,7 +148,7 @@ class AttentionRun {
     for (std::int64_t n = 0; n < sequences_; ++n) {
       const SequenceLengths length = lengths_(n);
       const std::int64_t rows = length.queries * call_.heads;
-      if (is_decoded(call_, length))
+      if (is_decoded(call_.heads, length))
         decoded += call_.groups;
       else
         all_tiles += (rows + tile_rows_ - 1) / tile_rows_ * call_.groups;
@@ -177,7 +177,7 @@ class AttentionRun {
     const SequenceLengths length = lengths_(n);
     const std::int64_t rows = length.queries * call_.heads;
     if (rows == 0) return;
-    if (is_decoded(call_, length)) {
+    if (is_decoded(call_.heads, length)) {
       const std::int64_t chunks = (length.keys + decode_chunk - 1) / decode_chunk;
       const std::int64_t per_piece = splits_chunks_ ? 1 : chunks;
       const double work = static_cast<double>(rows) * static_cast<double>(length.keys) *
@@ -215,7 +215,7 @@ class AttentionRun {
     AttentionTask task = call_.common;
     task.keys = length.keys;
     fill_(task, piece.sequence, piece.group);
-    if (!is_decoded(call_, length)) {
+    if (!is_decoded(call_.heads, length)) {
       const Scratch scratch(scratch_bytes_(call_.head_size, call_.value_size));
       task.scratch = scratch.as<void>();
       task.first_row = piece.first;
