@@ -13,10 +13,18 @@
 namespace attnlib {
 namespace {
 
-// Fewer rows than this do not repay copying a row-major b into panels: a tile reads its rows where they lie.
-constexpr std::int64_t rows_worth_packing = 24;
-// Fewer still, and b is walked row by row.
+// Fewer rows than this and a row-major b is walked row by row.
 constexpr std::int64_t rows_worth_tiles = 9;
+
+// Fewer than this do not repay copying a row-major b into panels: tiles read its rows where they lie. Where a step of a
+// panel is several cache lines they lose little by it, so that copying wants three blocks of rows; or two, if the rows
+// of b lie whole pages apart, in few sets of the level-1 cache.
+std::int64_t rows_worth_packing(std::int64_t step_bytes, std::int64_t stride_bytes) {
+  if (step_bytes < 128) return 24;
+  return (stride_bytes % 4096 == 0 ? 1 : 2) * largest_block_rows + 1;
+}
+// However many there are, a b that is read as it is from near caches is not copied either.
+constexpr std::int64_t bytes_worth_packing = (std::int64_t{64} << 10) + 1;
 
 // Where the kernels find b: panels, in units of `kind`.
 struct Panels {
@@ -255,13 +263,14 @@ void run_product(const Product& p, int threads) {
   if (p.dtype == DType::bfloat16 && !dot)
     record.add_note(nullptr, "widened to float32: no dot product of bfloat16 on this instruction set");
   // A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
-  // on every rung. It pays for few rows, and for a b that the level-1 cache holds as it is.
-  const bool small = p.depth * p.b_depth_stride * dtype_size(p.dtype) <= 16384 && p.b_depth_stride == p.columns;
-  if (is_row_major(p) && (p.rows < rows_worth_packing || small) && p.columns % 16 == 0) {
+  // on every rung.
+  const std::int64_t size = dtype_size(p.dtype), step_bytes = panel_width_of(kind) * size;
+  const std::int64_t stride_bytes = p.b_depth_stride * size;
+  const bool small = p.depth * stride_bytes < bytes_worth_packing && p.b_depth_stride == p.columns;
+  if (is_row_major(p) && (p.rows < rows_worth_packing(step_bytes, stride_bytes) || small) && p.columns % 16 == 0) {
     record.plan = "the matrix read in place";
     const ProductRows left(p, kind, 1, threads);
-    const std::int64_t width = panel_width_of(kind);
-    run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
+    run_blocks(p, left, {p.b, kind, panel_width_of(kind), p.b_depth_stride, step_bytes}, threads);
     return;
   }
   record.plan = "the matrix packed on the way (a PackedWeight saves that)";
