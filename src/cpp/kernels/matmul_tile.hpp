@@ -63,10 +63,14 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
       for (int v = 0; v < Vectors; ++v) sum[row][v] = Arithmetic::add(sum[row][v], value, units[v]);
     }
   }
+  // The rows' addresses anew: known from before the loop, GCC keeps them in vector registers and on the stack meanwhile.
+  asm("" : "+r"(tile), "+r"(tile_stride));
 #pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row)
+  for (int row = 0; row < Rows; ++row) {
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) __builtin_memcpy(tile + row * tile_stride + v * width, &sum[row][v], sizeof(Sum));
+    for (int v = 0; v < Vectors; ++v) __builtin_memcpy(tile + v * width, &sum[row][v], sizeof(Sum));
+    tile += tile_stride;
+  }
 }
 
 // Whether two lines a step are worth code of their own: not in float64 nor for rows that are wider than their weights.
