@@ -51,6 +51,9 @@ struct AttentionTask {
 
   const void* query;
   std::int64_t query_head_stride, query_stride;
+  // Of the task after this one, whose queries are fetched meanwhile; their strides are the same. No rows: there is none.
+  const void* next_query;
+  std::int64_t next_first_row, next_rows;
   const void* key;
   std::int64_t key_stride;
   const void* value;

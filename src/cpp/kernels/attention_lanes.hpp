@@ -35,24 +35,24 @@ ATTNLIB_INLINE void gather_transposed(int used, std::int64_t count, C* target, P
 template <class T, class C, class PointerOf>
 ATTNLIB_INLINE void scatter_transposed(int used, std::int64_t count, const C* source, const C* factor,
                                        PointerOf pointer_of) {
-  for (int group = 0; group * lanes<C> < used; ++group) {
-    const vec<C> scale = load(factor + group * lanes<C>);
+  for (int first = 0; first < used; first += lanes<C>) {
+    const int present = used - first < lanes<C> ? used - first : lanes<C>;
+    const vec<C> scale = load(factor + first);
+    T* pointers[lanes<C>];
+    for (int lane = 0; lane < present; ++lane) pointers[lane] = pointer_of(first + lane);
     for (std::int64_t j = 0; j < count; j += lanes<C>) {
       const int left = static_cast<int>(count - j < lanes<C> ? count - j : static_cast<std::int64_t>(lanes<C>));
       vec<C> rows[lanes<C>];
 #pragma GCC unroll 16
       for (int i = 0; i < lanes<C>; ++i)
-        rows[i] = i < left ? load(source + (j + i) * tile_rows<C> + group * lanes<C>) * scale : zero<C>();
+        rows[i] = i < left ? load(source + (j + i) * tile_rows<C> + first) * scale : zero<C>();
       transpose<C>(rows);
-      for (int lane = 0; lane < lanes<C>; ++lane) {
-        const int row = group * lanes<C> + lane;
-        if (row >= used) break;
-        T* target = pointer_of(row) + j;
-        if (left == lanes<C>)
-          store(target, rows[lane]);
-        else
-          store_partial(target, rows[lane], left);
+      if (left == lanes<C> && present == lanes<C>) {
+#pragma GCC unroll 16
+        for (int lane = 0; lane < lanes<C>; ++lane) store(pointers[lane] + j, rows[lane]);
+        continue;
       }
+      for (int lane = 0; lane < present; ++lane) store_partial(pointers[lane] + j, rows[lane], left);
     }
   }
 }

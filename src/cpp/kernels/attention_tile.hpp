@@ -93,6 +93,23 @@ void see_keys(const AttentionTask& task, std::int64_t first_query, std::int64_t 
   tile.highest = last.high;
 }
 
+// Fetches the queries of the next task's tile of this number, while scores become weights and no memory is asked for.
+template <class T, class C = compute_type<T>>
+void fetch_next_queries(const AttentionTask& task, int index) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  const std::int64_t first = index * tile_rows<C>, left = task.next_rows - first;
+  std::int64_t query = (task.next_first_row + first) / task.heads, head = (task.next_first_row + first) % task.heads;
+  for (int row = 0; row < tile_rows<C> && row < left; ++row) {
+    const T* features = static_cast<const T*>(task.next_query) + query * task.query_stride +
+                        head * task.query_head_stride;
+    for (std::int64_t d = 0; d < task.head_size; d += line) __builtin_prefetch(features + d, 0, 2);
+    if (++head == task.heads) {
+      head = 0;
+      ++query;
+    }
+  }
+}
+
 template <class T, class C = compute_type<T>>
 void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
   C* memory = workspace.tiles + index * tile_elements<T>(task.head_size, task.value_size);

@@ -133,7 +133,7 @@ class AttentionRun {
     const bool alike = pieces_.empty() || pieces_.front().work == pieces_.back().work;
     parallel_for(
         static_cast<std::int64_t>(pieces_.size()), threads_,
-        [&](std::int64_t index) { attend(pieces_[static_cast<std::size_t>(index)]); },
+        [&](std::int64_t index) { attend(static_cast<std::size_t>(index)); },
         alike ? TaskOrder::shares : TaskOrder::in_turn);
   }
 
@@ -210,7 +210,8 @@ class AttentionRun {
     }
   }
 
-  void attend(const AttentionPiece& piece) {
+  void attend(std::size_t index) {
+    const AttentionPiece& piece = pieces_[index];
     const SequenceLengths length = lengths_(piece.sequence);
     AttentionTask task = call_.common;
     task.keys = length.keys;
@@ -220,6 +221,15 @@ class AttentionRun {
       task.scratch = scratch.as<void>();
       task.first_row = piece.first;
       task.rows = piece.count;
+      if (index + 1 < pieces_.size()) {
+        const AttentionPiece& next = pieces_[index + 1];
+        AttentionTask next_task = call_.common;
+        next_task.keys = lengths_(next.sequence).keys;
+        fill_(next_task, next.sequence, next.group);
+        task.next_query = next_task.query;
+        task.next_first_row = next.first;
+        task.next_rows = next.count;
+      }
       attend_(&task);
       return;
     }
