@@ -51,7 +51,8 @@ struct AttentionTask {
 
   const void* query;
   std::int64_t query_head_stride, query_stride;
-  // Of the task after this one, whose queries are fetched meanwhile; their strides are the same. No rows: there is none.
+  // Of the task after this one, whose queries are fetched meanwhile; their strides are the same. No rows: there is
+  // none.
   const void* next_query;
   std::int64_t next_first_row, next_rows;
   const void* key;

@@ -25,7 +25,6 @@ struct TileArithmetic {
   static constexpr int staged_blocks = 1;       // at a time
   static constexpr bool scales_queries = true;  // else the scores are scaled
   static constexpr bool scales_late = false;    // as they become weights, if nothing else is done to them
-  static constexpr bool rounds_weights = false;
 
   ATTNLIB_INLINE Operand load_rows(const C* source) { return load(source); }
   ATTNLIB_INLINE Operand broadcast_element(const Element* source) { return broadcast<C>(*source); }
@@ -94,8 +93,8 @@ struct PairArithmetic {
   static constexpr int key_block = 128;
   static constexpr int staged_blocks = 1;        // at a time
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
-  static constexpr bool scales_late = false;
-  static constexpr bool rounds_weights = true;
+  static constexpr bool scales_late = true;
+  static constexpr bool products_sum_weights = false;    // and no one else
   static constexpr std::int64_t columns = 2 * lanes<C>;  // of a register of pairs
   static constexpr std::int64_t query_steps(std::int64_t head_size) { return (head_size + 1) / 2; }
   static constexpr std::int64_t value_rows(std::int64_t value_size) { return value_size; }
@@ -108,7 +107,6 @@ struct PairArithmetic {
     return a & ~((bit_cast<Operand>(first) & 0xffffu) | (bit_cast<Operand>(second) << 16));
   }
 
-  ATTNLIB_INLINE Operand narrow(vec<C> first, vec<C> second) { return narrow_weight_pairs(first, second); }
   ATTNLIB_INLINE void store_rows(C* target, Operand pairs) { __builtin_memcpy(target, &pairs, sizeof pairs); }
   ATTNLIB_INLINE vec<C> add_pair(Operand pair, vec<C> sum) { return dot_pairs(sum, pair, Operand{} + 0x3f803f80u); }
 

@@ -120,11 +120,10 @@ int weights_end(const KeyRange& range) {
   return (range.last + A::weight_group - 1) / A::weight_group * A::weight_group;
 }
 
-// scores -> weights, in place (of the keys from range.first on, or of the pairs of keys that hold them): new maximum,
-// 2^(S - maximum), running sums; `correction` is what older sums are worth.
+// scores -> weights, in place: new maximum, 2^(S - maximum), running sums; `correction` is what older sums are worth.
+// Pairs of bfloat16: kernels/attention_weights.hpp.
 template <class T, class C = compute_type<T>>
 void exponentiate(const AttentionTask&, C* scores, const KeyRange& range, const Tile<C>& tile, vec<C>* correction) {
-  using A = TileArithmetic<T>;
   const vec<C> nothing = broadcast<C>(negative_infinity<C>);
 #pragma GCC unroll 2
   for (int v = 0; v < tile_vectors; ++v) {
@@ -142,40 +141,22 @@ void exponentiate(const AttentionTask&, C* scores, const KeyRange& range, const 
     // A row that has seen nothing yet: -inf - -inf would be NaN.
     const vec<C> reference = maximum == nothing ? zero<C>() : maximum;
     correction[v] = exp2_nonpositive(old - reference);
-    vec<C> sum = zero<C>(), used = zero<C>();
-    if constexpr (A::together == 1) {
+    vec<C> sum = zero<C>();
 #pragma GCC unroll 4
-      for (key = range.first; key < range.last; ++key) {
-        const vec<C> weight = exp2_nonpositive(add_on_multipliers<C>(load(column + key * tile_rows<C>), -reference));
-        store(column + key * tile_rows<C>, weight);
-        sum = add_on_multipliers<C>(weight, sum);
-      }
-    } else {
-      // Keys outside the range that share a pair with one inside weigh nothing.
-      if (range.first % 2 != 0) store(column + (range.first - 1) * tile_rows<C>, nothing);
-      if (range.last % 2 != 0) store(column + range.last * tile_rows<C>, nothing);
-#pragma GCC unroll 2
-      for (key = range.first / 2 * 2; key < range.last; key += 2) {
-        const vec<C> first = exp2_nonpositive(add_on_multipliers<C>(load(column + key * tile_rows<C>), -reference));
-        const vec<C> second =
-            exp2_nonpositive(add_on_multipliers<C>(load(column + (key + 1) * tile_rows<C>), -reference));
-        sum = add_on_multipliers<C>(first, sum);
-        sum = add_on_multipliers<C>(second, sum);
-        const auto pair = A::narrow(first, second);
-        A::store_rows(column + key / 2 * tile_rows<C>, pair);
-        used = A::add_pair(pair, used);
-      }
+    for (key = range.first; key < range.last; ++key) {
+      const vec<C> weight = exp2_nonpositive(add_on_multipliers<C>(load(column + key * tile_rows<C>), -reference));
+      store(column + key * tile_rows<C>, weight);
+      sum = add_on_multipliers<C>(weight, sum);
     }
     C* const total = tile.sum + v * lanes<C>;
     store(total, fma(load(total), correction[v], sum));
-    C* const total_used = tile.used + v * lanes<C>;
-    store(total_used, A::rounds_weights ? fma(load(total_used), correction[v], used) : load(total));
+    store(tile.used + v * lanes<C>, load(total));
   }
 }
 
 }  // namespace
 }  // namespace attnlib::ATTNLIB_ISA
 
-#if defined(ATTNLIB_MATRIX_UNIT)
-#include "kernels/amx/attention_weights.hpp"
+#if defined(ATTNLIB_DOT_BFLOAT16)
+#include "kernels/attention_weights.hpp"
 #endif

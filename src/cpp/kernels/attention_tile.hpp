@@ -100,8 +100,8 @@ void fetch_next_queries(const AttentionTask& task, int index) {
   const std::int64_t first = index * tile_rows<C>, left = task.next_rows - first;
   std::int64_t query = (task.next_first_row + first) / task.heads, head = (task.next_first_row + first) % task.heads;
   for (int row = 0; row < tile_rows<C> && row < left; ++row) {
-    const T* features = static_cast<const T*>(task.next_query) + query * task.query_stride +
-                        head * task.query_head_stride;
+    const T* features =
+        static_cast<const T*>(task.next_query) + query * task.query_stride + head * task.query_head_stride;
     for (std::int64_t d = 0; d < task.head_size; d += line) __builtin_prefetch(features + d, 0, 2);
     if (++head == task.heads) {
       head = 0;

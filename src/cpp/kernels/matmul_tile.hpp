@@ -63,7 +63,8 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
       for (int v = 0; v < Vectors; ++v) sum[row][v] = Arithmetic::add(sum[row][v], value, units[v]);
     }
   }
-  // The rows' addresses anew: known from before the loop, GCC keeps them in vector registers and on the stack meanwhile.
+  // The rows' addresses anew: known from before the loop, GCC keeps them in vector registers and on the stack
+  // meanwhile.
   asm("" : "+r"(tile), "+r"(tile_stride));
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row) {

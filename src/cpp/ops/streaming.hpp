@@ -10,9 +10,9 @@
 namespace attnlib {
 
 // Results that no cache holds until they are read next. A cache line that is stored as usual is first read from memory,
-// and written back later; streamed, it is written once. Smaller ones are left in the caches for who reads them: a single
-// thread cannot keep the third-level cache busy and gains from 8 MB on, whoever reads the result included; with several,
-// reading it back through the caches is faster up to 24 MB (docs/performance.md).
+// and written back later; streamed, it is written once. Smaller ones are left in the caches for who reads them: a
+// single thread cannot keep the third-level cache busy and gains from 8 MB on, whoever reads the result included; with
+// several, reading it back through the caches is faster up to 24 MB (docs/performance.md).
 inline std::int64_t least_streamed_bytes() { return std::int64_t{get_num_threads() == 1 ? 8 : 24} << 20; }
 
 // Whether to stream a result of rows along `axis`: a large one, of a type that is not widened to be computed, not

@@ -272,14 +272,6 @@ ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
 }
 // Round to nearest even, by the instruction: subnormal numbers become zero.
 ATTNLIB_INLINE u16v narrow_weights(vec<float> value) { return bit_cast<u16v>(_mm512_cvtneps_pbh(value)); }
-// The same of two registers, lane by lane a pair of theirs.
-ATTNLIB_INLINE u32v narrow_weight_pairs(vec<float> first, vec<float> second) {
-  using u16w = VectorOf<std::uint16_t>::type;
-  u16w order{};
-  for (int i = 0; i < 32; ++i) order[i] = static_cast<std::uint16_t>(i / 2 + i % 2 * 16);
-  return bit_cast<u32v>(
-      _mm512_permutexvar_epi16(bit_cast<__m512i>(order), bit_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first))));
-}
 #endif
 
 // a + b, by a multiply-add where that relieves the adders.
