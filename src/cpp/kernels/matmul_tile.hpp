@@ -20,7 +20,8 @@ template <class C>
 constexpr int panel_width = product_vectors * lanes<C>;
 
 // Memory that is fetched meanwhile, `step` bytes further in each step: a line, and by some tiles another one `apart`
-// bytes further. A step of 0 fetches nothing new.
+// bytes further. A step of 0 fetches nothing new. Passed by reference: GCC copies it to the stack in halves and in one
+// piece, which is then not forwarded from stores but waits until they, and all before them, have reached the cache.
 struct Fetching {
   const char* place;
   std::int64_t step, apart = 0;
@@ -30,16 +31,18 @@ template <class Arithmetic>
 using TileFunction = void (*)(const typename Arithmetic::Left* left, std::int64_t left_stride,
                               const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
                               typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume,
-                              Fetching next);
+                              const Fetching& next);
 
 // tile[r][n] (+)= sum_k left[r][k] panel[k][n] for Rows rows and Vectors registers of columns. In each step a line of
 // `next` is fetched, or both.
 template <class Arithmetic, int Rows, int Vectors, int Lines>
 void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stride,
                    const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
-                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume, Fetching next) {
+                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume,
+                   const Fetching& next) {
   using Sum = typename Arithmetic::Sum;
   constexpr int width = sizeof(Sum) / sizeof(typename Arithmetic::SumElement);
+  const auto [place, step, apart] = next;
   Sum sum[Rows][Vectors];
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row) {
@@ -51,8 +54,8 @@ void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stri
   }
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; ++k) {
-    __builtin_prefetch(next.place + k * next.step, 0, 2);
-    if constexpr (Lines == 2) __builtin_prefetch(next.place + k * next.step + next.apart, 0, 2);
+    __builtin_prefetch(place + k * step, 0, 2);
+    if constexpr (Lines == 2) __builtin_prefetch(place + k * step + apart, 0, 2);
     typename Arithmetic::Units units[Vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) units[v] = Arithmetic::load_units(panel + k * depth_stride + v * width);
