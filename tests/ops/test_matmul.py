@@ -70,6 +70,20 @@ def test_long_reductions(k: int, dtype: np.dtype[Any], rng: np.random.Generator)
         check(normal(rng, (m, k), dtype), normal(rng, (k, n), dtype))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [64, 240, 1024])
+@pytest.mark.parametrize("rows", [23, 24, 96, 97, 192, 193])
+def test_bits_of_every_plan(rows: int, columns: int, dtype: type[Any], rng: np.random.Generator) -> None:
+    """The second matrix read where it lies, packed on the way, packed before: the same sums in the same order."""
+    a = normal(rng, (rows, 70), np.dtype(dtype))
+    b = normal(rng, (70, columns), np.dtype(dtype))
+    found = al.matmul(a, b)
+    np.testing.assert_array_equal(found, al.linear(a, al.pack_weight(b.T)))
+    np.testing.assert_array_equal(found, al.matmul(a, b.T.copy().T))
+    np.testing.assert_array_equal(found, np.concatenate([al.matmul(a[:50], b), al.matmul(a[50:], b)]))
+    check(a, b)
+
+
 @by_dtype
 def test_integers_are_exact(dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Sums that fit the significand have no error at all, in any order."""

@@ -19,7 +19,8 @@ ATTNLIB_INLINE vec<float> exp2_to_be_cut(vec<float> x) {
 
 // The upper halves of two registers, lane by lane a pair.
 ATTNLIB_INLINE u32v cut_to_pairs(vec<float> first, vec<float> second) {
-  return bit_cast<u32v>(first) >> 16 | (bit_cast<u32v>(second) & 0xffff0000u);
+  return bit_cast<u32v>(
+      _mm512_mask_blend_epi16(0xaaaaaaaau, bit_cast<__m512i>(bit_cast<u32v>(first) >> 16), bit_cast<__m512i>(second)));
 }
 
 // How far a score may be above its row's reference, in units of log2: weights of 2^8 are as exact as those below 1.

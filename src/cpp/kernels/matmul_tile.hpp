@@ -38,8 +38,7 @@ using TileFunction = void (*)(const typename Arithmetic::Left* left, std::int64_
 template <class Arithmetic, int Rows, int Vectors, int Lines>
 void multiply_tile(const typename Arithmetic::Left* left, std::int64_t left_stride,
                    const typename Arithmetic::Unit* panel, std::int64_t depth_stride, std::int64_t depth,
-                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume,
-                   const Fetching& next) {
+                   typename Arithmetic::SumElement* tile, std::int64_t tile_stride, bool resume, const Fetching& next) {
   using Sum = typename Arithmetic::Sum;
   constexpr int width = sizeof(Sum) / sizeof(typename Arithmetic::SumElement);
   const auto [place, step, apart] = next;
