@@ -74,7 +74,7 @@ def test_long_reductions(k: int, dtype: np.dtype[Any], rng: np.random.Generator)
 @pytest.mark.parametrize("columns", [64, 240, 1024])
 @pytest.mark.parametrize("rows", [23, 24, 96, 97, 192, 193])
 def test_bits_of_every_plan(rows: int, columns: int, dtype: type[Any], rng: np.random.Generator) -> None:
-    """The second matrix read where it lies, packed on the way, packed before: the same sums in the same order."""
+    """The second matrix read where it lies, packed on the way, packed before: the same sums."""
     a = normal(rng, (rows, 70), np.dtype(dtype))
     b = normal(rng, (70, columns), np.dtype(dtype))
     found = al.matmul(a, b)
