@@ -33,24 +33,31 @@ void multiply_tile(const MatmulBlock& block, const std::uint8_t* panel, std::int
   const std::int64_t groups = block.depth;  // a unit of the walk is a group
   const std::int64_t units = block.group_size / 8;
   const std::uint8_t* left = static_cast<const std::uint8_t*>(block.left) + row * block.left_stride;
+  // With one row it is masks and shifts that take the time: the high halves of bytes are multiplied where they are, as
+  // 16 times their weights, and only their sums are shifted. Sums of their own want registers, and bytes without sign.
+  constexpr bool high_apart = Rows == 1 && product_rows >= 8 && code_shift == 0;
+  constexpr std::uint32_t low_half = 0x0f0f0f0fu, high_half = 0xf0f0f0f0u;
   vec<float> total[Rows][product_vectors] = {};
   for (std::int64_t group = 0; group < groups; ++group) {
-    i32v sum[Rows][product_vectors] = {};
+    i32v sum[Rows][product_vectors] = {}, high_sum[Rows][product_vectors] = {};
     for (std::int64_t unit = 0; unit < units; ++unit) {
       QuadLeft low[product_vectors], high[product_vectors];
 #pragma GCC unroll 4
       for (int v = 0; v < product_vectors; ++v) {
         const u32v nibbles = load_pairs(panel + (unit * width + v * lanes<float>)*4);
-        low[v] = unsigned_quads(nibbles & 0x0f0f0f0fu);
-        high[v] = unsigned_quads((nibbles >> 4) & 0x0f0f0f0fu);
+        low[v] = unsigned_quads(nibbles & low_half);
+        high[v] = unsigned_quads(high_apart ? nibbles & high_half : (nibbles >> 4) & low_half);
       }
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const std::uint8_t* codes = left + r * block.left_stride + group * block.group_size + unit * 8;
         const QuadRight first = signed_quads(broadcast_quad(codes)), second = signed_quads(broadcast_quad(codes + 4));
 #pragma GCC unroll 4
-        for (int v = 0; v < product_vectors; ++v)
-          sum[r][v] = dot_quads(dot_quads(sum[r][v], low[v], first), high[v], second);
+        for (int v = 0; v < product_vectors; ++v) {
+          i32v& of_high = high_apart ? high_sum[r][v] : sum[r][v];
+          sum[r][v] = dot_quads(sum[r][v], low[v], first);
+          of_high = dot_quads(of_high, high[v], second);
+        }
       }
     }
     panel += units * width * 4;
@@ -62,7 +69,8 @@ void multiply_tile(const MatmulBlock& block, const std::uint8_t* panel, std::int
       for (int r = 0; r < Rows; ++r) {
         const std::int64_t place = (row + r) * groups + group;
         const vec<float> codes = broadcast<float>(static_cast<float>(block.row_offsets[place]));
-        const vec<float> inner = fma(to_float(sum[r][v]), scale, codes * minimum);
+        const i32v whole = high_apart ? sum[r][v] + (high_sum[r][v] >> 4) : sum[r][v];
+        const vec<float> inner = fma(to_float(whole), scale, codes * minimum);
         total[r][v] = fma(inner, broadcast<float>(block.row_scales[place]), total[r][v]);
       }
     }

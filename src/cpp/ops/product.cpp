@@ -1,6 +1,7 @@
 #include "ops/product.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "attnlib/tensor_view.hpp"
 #include "isa/dispatch.hpp"
@@ -112,22 +113,35 @@ void run_rows(const Product& p, ProductKind kind, const Panels& panels, int thre
   }
 }
 
-// Into how many parts the rows of a product with a matrix unit are dealt out to the threads; 1: columns are, instead.
-// Rows that one thread arranges and another reads would go from cache to cache, but only where the level-2 cache holds
-// all of the weight beside a block of rows can each thread walk through all of it. A thread wants two groups of rows,
-// so that it reads a panel less often, and none a tenth more of them than the mean.
+// How the rows of a product may be dealt out to threads.
+struct RowGroups {
+  std::int64_t rows;          // of a group, that are multiplied together
+  std::int64_t of_a_thread;   // so many at least, lest it read a panel for few rows
+  std::int64_t weight_bytes;  // what the level-2 cache holds beside a block of rows
+};
+
+std::optional<RowGroups> row_groups(const Product& p, ProductKind kind) {
+  constexpr std::int64_t unit_level2_bytes = 2 << 20;  // no CPU with a matrix unit has less
+  if (const MatrixUnitKernels* const unit = matrix_unit_for(kind); unit != nullptr)
+    return RowGroups{unit->group_rows, 2, unit_level2_bytes - unit->block_bytes};
+  if (kind != ProductKind::int8) return std::nullopt;  // rows are read where they lie
+  return RowGroups{multiplication(p.dtype, kind, p.depth).tile_rows, 8, 700 << 10};
+}
+
+// Into how many parts the rows of a product are dealt out to the threads; 1: columns are, instead. Rows that one thread
+// arranges, or makes codes of, and another reads would go from cache to cache, and nobody could begin before all are
+// ready; but only where the level-2 cache holds all of the weight beside a block of rows can each thread walk through
+// all of it. None shall have a tenth more of them than the mean.
 std::int64_t parts_of_rows(const Product& p, ProductKind kind, const Panels& panels, int threads) {
-  constexpr std::int64_t level2_bytes = 2 << 20, groups_of_a_thread = 2;  // no CPU with such a unit has less
-  const MatrixUnitKernels* const unit = matrix_unit_for(kind);
-  if (unit == nullptr || threads == 1) return 1;
-  const std::int64_t groups = ceil_div(p.rows, unit->group_rows);
+  const std::optional<RowGroups> group = row_groups(p, kind);
+  if (!group || threads == 1) return 1;
+  const std::int64_t groups = ceil_div(p.rows, group->rows);
   const std::int64_t panel_count = ceil_div(p.columns, panel_width_of(kind));
-  if (groups < groups_of_a_thread * threads || panel_count * panels.one_panel > level2_bytes - unit->block_bytes)
-    return 1;
+  if (groups < group->of_a_thread * threads || panel_count * panels.one_panel > group->weight_bytes) return 1;
   // Parts of about a block at most: between them a slow thread is helped, and interruptions are looked for.
   const std::int64_t blocks = ceil_div(p.rows, multiplication(p.dtype, kind, p.depth).block_rows);
   const std::int64_t least = ceil_div(blocks, threads), most = std::max<std::int64_t>(least, 2);
-  const std::int64_t rounds = std::clamp<std::int64_t>(groups / (groups_of_a_thread * threads), least, most);
+  const std::int64_t rounds = std::clamp<std::int64_t>(groups / (group->of_a_thread * threads), least, most);
   const std::int64_t parts = std::min(rounds, groups / threads) * threads;
   const bool uneven = 10 * threads * ceil_div(groups, threads) > 11 * groups;
   return uneven ? 1 : parts;
@@ -136,7 +150,7 @@ std::int64_t parts_of_rows(const Product& p, ProductKind kind, const Panels& pan
 void run_packed(const Product& p, ProductKind kind, const Panels& panels, int threads) {
   const std::int64_t parts = parts_of_rows(p, kind, panels, threads);
   if (parts == 1) return run_rows(p, kind, panels, threads);
-  const std::int64_t group_rows = matrix_unit_for(kind)->group_rows, groups = ceil_div(p.rows, group_rows);
+  const std::int64_t group_rows = row_groups(p, kind)->rows, groups = ceil_div(p.rows, group_rows);
   parallel_for(parts, threads, [&](std::int64_t part) {
     const std::int64_t first = share_begin(groups, part, parts) * group_rows;
     const std::int64_t end = std::min(share_begin(groups, part + 1, parts) * group_rows, p.rows);
