@@ -13,10 +13,11 @@
 // and at the end out = O / l, transposed back. Q and O are kept transposed, [d][row].
 //
 // bfloat16, where an instruction multiplies pairs of it (attention_arithmetic.hpp): the same tiles with two elements of
-// the reduction a step. Q is [d / 2][row][2], K is read in place as pairs of features; P is rounded to bfloat16 and
-// kept as [key / 2][row][2], V is interleaved to [key / 2][d][2] once for all tiles of the task. O is divided by the
-// sum of the rounded P: a rounding of at most 2^-9 for each weight, which many keys average away; so P is computed to
-// 2^-12, and m follows the maximum only where a score exceeds it by 2^8 (attention_weights.hpp).
+// the reduction a step; scores, not queries, are scaled. Q is [d / 2][row][2], K is read in place as pairs of features;
+// P is rounded to bfloat16 and kept as [key / 2][row][2], V is interleaved to [key / 2][d][2] once for all tiles of the
+// task. O is divided by the sum of the rounded P: a rounding of at most 2^-9 for each weight, which many keys average
+// away; so P is computed to 2^-12, and m follows the maximum only where a score exceeds it by 2^8
+// (attention_weights.hpp).
 //
 // Where there is a matrix unit, it multiplies the same pairs (kernels/amx/), and O is summed up in the unit, block
 // after block.

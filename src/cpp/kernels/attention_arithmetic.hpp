@@ -91,10 +91,10 @@ struct PairArithmetic {
   static constexpr int rows = attention_rows;
   static constexpr int weight_group = 2;
   static constexpr int key_block = 128;
-  static constexpr int staged_blocks = 1;        // at a time
-  static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
-  static constexpr bool scales_late = true;
-  static constexpr bool products_sum_weights = false;    // and no one else
+  static constexpr int staged_blocks = 1;                // at a time
+  static constexpr bool scales_queries = false;          // a scaled query would have to be rounded
+  static constexpr bool scales_late = true;              // as they become weights, if nothing else is done to them
+  static constexpr bool products_sum_weights = false;    // into Tile::used; exponentiate() does
   static constexpr std::int64_t columns = 2 * lanes<C>;  // of a register of pairs
   static constexpr std::int64_t query_steps(std::int64_t head_size) { return (head_size + 1) / 2; }
   static constexpr std::int64_t value_rows(std::int64_t value_size) { return value_size; }

@@ -113,7 +113,8 @@ void attend_in_tiles(const AttentionTask& task) {
   const std::int64_t first = lowest / key_block * key_block;
   walk_keys<T>(task, workspace, first, highest, tile, tiles,
                [&](Tile<C>& one, const KeyBlock<T>& block, const KeyRange& range) __attribute__((always_inline)) {
-                 if (block.begin + block.count >= highest) fetch_next_queries<T>(task, static_cast<int>(&one - tile));
+                 if (block.begin + block.count >= one.highest)
+                   fetch_next_queries<T>(task, static_cast<int>(&one - tile));
                  add_block<T>(task, one, block, range, workspace);
                });
   for (int index = 0; index < tiles; ++index) finish_tile<T>(task, tile[index]);

@@ -52,7 +52,12 @@ ATTNLIB_INLINE void scatter_transposed(int used, std::int64_t count, const C* so
         for (int lane = 0; lane < lanes<C>; ++lane) store(pointers[lane] + j, rows[lane]);
         continue;
       }
-      for (int lane = 0; lane < present; ++lane) store_partial(pointers[lane] + j, rows[lane], left);
+      for (int lane = 0; lane < present; ++lane) {
+        if (left == lanes<C>)
+          store(pointers[lane] + j, rows[lane]);
+        else
+          store_partial(pointers[lane] + j, rows[lane], left);
+      }
     }
   }
 }

@@ -7,7 +7,8 @@
 //
 // Layout. A panel of `panel_width` columns is a row of groups; a group holds group_size / 8 units for each column, then
 // the columns' scales t and minima m as float16. A unit is 8 weights in 32 bits: the low halves of its bytes are
-// weights 0..3, the high ones 4..7, so that a mask and a shift make two quads of bytes.
+// weights 0..3, the high ones 4..7, so that a mask and a shift make two quads of bytes
+// (for one row two masks, and the sums are shifted).
 //
 // Error: |w - (b - m) / t| <= 1/2 and |q - a / s| <= 1/2; t and m are rounded to float16. Rows of a are quantised group
 // by group; a group with NaN or inf makes its row NaN.

@@ -131,6 +131,7 @@ class AttentionRun {
       shared_[i].pieces_left.store(splits_[i].pieces, std::memory_order_relaxed);
     }
     const bool alike = pieces_.empty() || pieces_.front().work == pieces_.back().work;
+    neighbours_follow_ = alike || threads_ == 1;
     parallel_for(
         static_cast<std::int64_t>(pieces_.size()), threads_,
         [&](std::int64_t index) { attend(static_cast<std::size_t>(index)); },
@@ -221,15 +222,7 @@ class AttentionRun {
       task.scratch = scratch.as<void>();
       task.first_row = piece.first;
       task.rows = piece.count;
-      if (index + 1 < pieces_.size()) {
-        const AttentionPiece& next = pieces_[index + 1];
-        AttentionTask next_task = call_.common;
-        next_task.keys = lengths_(next.sequence).keys;
-        fill_(next_task, next.sequence, next.group);
-        task.next_query = next_task.query;
-        task.next_first_row = next.first;
-        task.next_rows = next.count;
-      }
+      if (neighbours_follow_ && index + 1 < pieces_.size()) announce(pieces_[index + 1], task);
       attend_(&task);
       return;
     }
@@ -245,6 +238,18 @@ class AttentionRun {
     void* const partials = partials_ + shared.partials;
     decode_.attend_chunk[dtype_](&task, piece.first, partials);
     if (shared.pieces_left.fetch_sub(1, std::memory_order_acq_rel) == 1) decode_.join_chunks[dtype_](&task, partials);
+  }
+
+  // Tells a task which one comes next, unless that is decoded.
+  void announce(const AttentionPiece& next, AttentionTask& task) {
+    const SequenceLengths length = lengths_(next.sequence);
+    if (is_decoded(call_.heads, length)) return;
+    AttentionTask next_task = call_.common;
+    next_task.keys = length.keys;
+    fill_(next_task, next.sequence, next.group);
+    task.next_query = next_task.query;
+    task.next_first_row = next.first;
+    task.next_rows = next.count;
   }
 
   const AttentionKernels& table_ = *kernels().attention;
@@ -266,6 +271,7 @@ class AttentionRun {
   int threads_ = 1;
   std::int64_t rows_per_task_ = 0;
   bool splits_chunks_ = false;
+  bool neighbours_follow_ = false;  // a thread's next piece is the one after
   std::int64_t partial_bytes_ = 0;
   std::byte* partials_ = nullptr;
   std::vector<AttentionPiece> pieces_;

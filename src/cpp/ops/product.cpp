@@ -117,7 +117,7 @@ void run_rows(const Product& p, ProductKind kind, const Panels& panels, int thre
 struct RowGroups {
   std::int64_t rows;          // of a group, that are multiplied together
   std::int64_t of_a_thread;   // so many at least, lest it read a panel for few rows
-  std::int64_t weight_bytes;  // what the level-2 cache holds beside a block of rows
+  std::int64_t weight_bytes;  // what the level-2 cache holds beside a block of rows; without a unit, 1 MB of it
 };
 
 std::optional<RowGroups> row_groups(const Product& p, ProductKind kind) {
