@@ -70,6 +70,14 @@ def test_long_reductions(k: int, dtype: np.dtype[Any], rng: np.random.Generator)
         check(normal(rng, (m, k), dtype), normal(rng, (k, n), dtype))
 
 
+def plan() -> str:
+    """By which the last product was made."""
+    record = al.last_dispatch()
+    assert record is not None
+    assert record.plan is not None
+    return record.plan
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("columns", [64, 240, 1024])
 @pytest.mark.parametrize("rows", [23, 24, 96, 97, 192, 193])
@@ -78,8 +86,11 @@ def test_bits_of_every_plan(rows: int, columns: int, dtype: type[Any], rng: np.r
     a = normal(rng, (rows, 70), np.dtype(dtype))
     b = normal(rng, (70, columns), np.dtype(dtype))
     found = al.matmul(a, b)
+    if rows == 23 or columns == 64:  # few rows, or a small matrix, on every rung
+        assert "in place" in plan()
     np.testing.assert_array_equal(found, al.linear(a, al.pack_weight(b.T)))
     np.testing.assert_array_equal(found, al.matmul(a, b.T.copy().T))
+    assert "packed on the way" in plan()
     np.testing.assert_array_equal(found, np.concatenate([al.matmul(a[:50], b), al.matmul(a[50:], b)]))
     check(a, b)
 

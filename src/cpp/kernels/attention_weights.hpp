@@ -13,14 +13,8 @@ namespace {
 // 0 and 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
 ATTNLIB_INLINE vec<float> exp2_to_be_cut(vec<float> x) {
   constexpr float fit[] = {0x1.630fa37397a59p-1f, 0x1.df168379660cbp-3f, 0x1.27606132a69c8p-4f};
-  const vec<float> rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  const vec<float> rest = above_whole(x);
   return scale_by_power(fma(rest, polynomial(fit, rest), broadcast<float>(1.0f + 0x1p-8f)), x);
-}
-
-// The upper halves of two registers, lane by lane a pair.
-ATTNLIB_INLINE u32v cut_to_pairs(vec<float> first, vec<float> second) {
-  return bit_cast<u32v>(
-      _mm512_mask_blend_epi16(0xaaaaaaaau, bit_cast<__m512i>(bit_cast<u32v>(first) >> 16), bit_cast<__m512i>(second)));
 }
 
 // How far a score may be above its row's reference, in units of log2: weights of 2^8 are as exact as those below 1.
@@ -59,7 +53,7 @@ ATTNLIB_INLINE void weigh(float* scores, int begin, int end, vec<float> factor,
       const vec<float> first = fma(load(column + key * tile_rows<float>), factor, -reference[v]);
       const vec<float> second = fma(load(column + (key + 1) * tile_rows<float>), factor, -reference[v]);
       if constexpr (Sums) sum[v] = sum[v] + exp2_nonpositive(first) + exp2_nonpositive(second);
-      const u32v pair = cut_to_pairs(exp2_to_be_cut(first), exp2_to_be_cut(second));
+      const u32v pair = upper_halves(exp2_to_be_cut(first), exp2_to_be_cut(second));
       A::store_rows(column + key / 2 * tile_rows<float>, pair);
       if constexpr (!A::products_sum_weights) used[v] = A::add_pair(pair, used[v]);
     }

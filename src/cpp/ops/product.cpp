@@ -25,7 +25,7 @@ std::int64_t rows_worth_packing(std::int64_t step_bytes, std::int64_t stride_byt
   return (stride_bytes % 4096 == 0 ? 1 : 2) * largest_block_rows + 1;
 }
 // However many there are, a b that is read as it is from near caches is not copied either.
-constexpr std::int64_t bytes_worth_packing = (std::int64_t{64} << 10) + 1;
+constexpr std::int64_t most_bytes_in_place = std::int64_t{64} << 10;
 
 // Where the kernels find b: panels, in units of `kind`.
 struct Panels {
@@ -280,7 +280,7 @@ void run_product(const Product& p, int threads) {
   // on every rung.
   const std::int64_t size = dtype_size(p.dtype), step_bytes = panel_width_of(kind) * size;
   const std::int64_t stride_bytes = p.b_depth_stride * size;
-  const bool small = p.depth * stride_bytes < bytes_worth_packing && p.b_depth_stride == p.columns;
+  const bool small = p.depth * stride_bytes <= most_bytes_in_place && p.b_depth_stride == p.columns;
   if (is_row_major(p) && (p.rows < rows_worth_packing(step_bytes, stride_bytes) || small) && p.columns % 16 == 0) {
     record.plan = "the matrix read in place";
     const ProductRows left(p, kind, 1, threads);

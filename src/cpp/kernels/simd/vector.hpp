@@ -272,6 +272,11 @@ ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
 }
 // Round to nearest even, by the instruction: subnormal numbers become zero.
 ATTNLIB_INLINE u16v narrow_weights(vec<float> value) { return bit_cast<u16v>(_mm512_cvtneps_pbh(value)); }
+// Cut to bfloat16: the upper halves of two registers, lane by lane a pair.
+ATTNLIB_INLINE u32v upper_halves(vec<float> first, vec<float> second) {
+  return bit_cast<u32v>(
+      _mm512_mask_blend_epi16(0xaaaaaaaau, bit_cast<__m512i>(bit_cast<u32v>(first) >> 16), bit_cast<__m512i>(second)));
+}
 #endif
 
 // a + b, by a multiply-add where that relieves the adders.

@@ -80,9 +80,13 @@ ATTNLIB_INLINE void transpose_floats(vec<float> (&rows)[16]) {
 ATTNLIB_INLINE vec<float> look_up(const float (&table)[16], vec<float> index) {
   return _mm512_permutexvar_ps(bit_cast<__m512i>(index), _mm512_load_ps(table));
 }
-// a + b rounded down, and what x exceeds the next multiple of 1/16 below it by (0 at the infinities).
+// a + b rounded down.
 ATTNLIB_INLINE vec<float> add_down(vec<float> a, vec<float> b) {
   return _mm512_add_round_ps(a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+// What x exceeds the next whole number below it by, and the next multiple of 1/16 (0 at the infinities).
+ATTNLIB_INLINE vec<float> above_whole(vec<float> x) {
+  return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 ATTNLIB_INLINE vec<float> above_sixteenth(vec<float> x) {
   return _mm512_reduce_ps(x, 4 << 4 | _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
