@@ -53,10 +53,7 @@ struct AttentionTask {
 
   const void* query;
   std::int64_t query_head_stride, query_stride;
-  // Of the task after this one, whose queries are fetched meanwhile; their strides are the same. No rows: there is
-  // none.
-  const void* next_query;
-  std::int64_t next_first_row, next_rows;
+  const AttentionTask* next;  // after this one, or null: what it reads first is fetched meanwhile
   const void* key;
   std::int64_t key_stride;
   const void* value;

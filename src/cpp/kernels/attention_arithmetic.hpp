@@ -23,6 +23,7 @@ struct TileArithmetic {
   static constexpr int weight_group = 1;       // keys whose weights lie, and are multiplied, together
   static constexpr int key_block = 128;
   static constexpr int staged_blocks = 1;       // at a time
+  static constexpr bool fetches_keys = true;    // and values, of the next block
   static constexpr bool scales_queries = true;  // else the scores are scaled
   static constexpr bool scales_late = false;    // as they become weights, if nothing else is done to them
 
@@ -92,6 +93,7 @@ struct PairArithmetic {
   static constexpr int weight_group = 2;
   static constexpr int key_block = 128;
   static constexpr int staged_blocks = 1;                // at a time
+  static constexpr bool fetches_keys = true;             // and values, of the next block
   static constexpr bool scales_queries = false;          // a scaled query would have to be rounded
   static constexpr bool scales_late = true;              // as they become weights, if nothing else is done to them
   static constexpr bool products_sum_weights = false;    // into Tile::used; exponentiate() does

@@ -40,7 +40,7 @@ KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace
 // or nothing (first == last).
 template <class T, class C = compute_type<T>>
 KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
-                     const Workspace<C>& workspace) {
+                     const Workspace<C>& workspace, RowsAhead& ahead) {
   using A = TileArithmetic<T>;
   const std::int64_t end = block.begin + block.count;
   const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
@@ -50,7 +50,7 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
   const MaskCover cover = mask_cover(task, tile, first, range.last - range.first);
   if (cover == MaskCover::nothing) return {0, 0, false};
   TileProducts<A>::scores(block.keys, block.key_stride, range.first, range.last, tile.query, task.head_size,
-                          scales_late<T>(task) ? C{1} : score_scale<C>(task), workspace.scores);
+                          scales_late<T>(task) ? C{1} : score_scale<C>(task), workspace.scores, ahead);
   const bool unmodified =
       cover == MaskCover::everything && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0;
   if (unmodified && first >= tile.all_see_from && last <= tile.all_see_to) return range;
@@ -59,7 +59,7 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
 
 template <class T, class C = compute_type<T>>
 void add_block(const AttentionTask& task, Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
-               const Workspace<C>& workspace) {
+               const Workspace<C>& workspace, RowsAhead& ahead) {
   using A = TileArithmetic<T>;
   using Products = TileProducts<A>;
   vec<C> corrections[tile_vectors];
@@ -70,61 +70,122 @@ void add_block(const AttentionTask& task, Tile<C>& tile, const KeyBlock<T>& bloc
   const bool all_seen = !range.has_removed && range.first == first && (range.last == last || range.last == block.count);
   if (all_seen || Products::all_finite(block.values, block.value_stride, first, last, task.value_size))
     Products::values(block.values, block.value_stride, first, last, workspace.scores, task.value_size, correction,
-                     tile.accumulated, tile.used);
+                     tile.accumulated, tile.used, ahead);
   else
     Products::seen_values(block.values, block.value_stride, first, last, workspace.scores, task.value_size, correction,
                           tile.accumulated, tile.used);
 }
 
-// All tiles meet the keys from `begin` to `end`: visit(tile, block, range) where some row sees some key of a block. As
-// many blocks as A::staged_blocks are staged together, and walked by one tile after the other.
-template <class T, class C = compute_type<T>, class Visit>
-ATTNLIB_INLINE void walk_keys(const AttentionTask& task, const Workspace<C>& workspace, std::int64_t begin,
-                              std::int64_t end, Tile<C>* tile, int tiles, Visit visit) {
+// A task: its tiles, and the keys that they meet.
+template <class T>
+class TiledAttention {
+  using C = compute_type<T>;
   using A = TileArithmetic<T>;
-  while (begin < end) {
-    KeyBlock<T> block[A::staged_blocks];
-    int blocks = 0;
-    for (; blocks < A::staged_blocks && begin < end; ++blocks, begin += A::key_block)
-      block[blocks] = stage_block<T>(task, workspace, begin, blocks);
-    for (int index = 0; index < tiles; ++index) {
-      for (int i = 0; i < blocks; ++i) {
-        const KeyRange range = score_block<T>(task, tile[index], block[i], workspace);
-        if (range.first < range.last) visit(tile[index], block[i], range);
-      }
+
+ public:
+  explicit TiledAttention(const AttentionTask& task)
+      : task_(task),
+        workspace_(divide_scratch<T>(task)),
+        tiles_(static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>)),
+        lowest_(task.keys) {
+    for (int index = 0; index < tiles_; ++index) {
+      Tile<C>& tile = tile_[index];
+      place_tile<T>(task, workspace_, index, tile);
+      lowest_ = tile.lowest < lowest_ ? tile.lowest : lowest_;
+      highest_ = tile.highest > highest_ ? tile.highest : highest_;
     }
   }
-}
 
-// All of a task.
+  void attend() {
+    walk_keys([&](int index, const KeyBlock<T>& block) __attribute__((always_inline)) {
+      const Tile<C>& tile = tile_[index];
+      if (block.begin < tile.highest && block.begin + block.count > tile.lowest) attend_block(index, block);
+    });
+    for (int index = 0; index < tiles_; ++index) {
+      if (tile_[index].has_begun) continue;  // else no row of it sees any key
+      begin_tile<T>(task_, tile_[index]);
+      finish_tile<T>(task_, tile_[index]);
+    }
+  }
+
+  // They need the final maximum and sum: the scores are made a second time.
+  void make_weights() {
+    for (int index = 0; index < tiles_; ++index) clear_weights<T>(task_, tile_[index]);
+    walk_keys([&](int index, const KeyBlock<T>& block) __attribute__((always_inline)) {
+      RowsAhead nothing;
+      const KeyRange range = score_block<T>(task_, tile_[index], block, workspace_, nothing);
+      if (range.first < range.last) store_weights<T>(task_, tile_[index], block.begin, range, workspace_);
+    });
+  }
+
+ private:
+  // All tiles meet all keys, block by block: meet(index of the tile, block). As many blocks as A::staged_blocks are
+  // staged together, and walked by one tile after the other.
+  template <class Meet>
+  __attribute__((always_inline)) void walk_keys(Meet meet) {
+    std::int64_t begin = lowest_ / A::key_block * A::key_block;
+    while (begin < highest_) {
+      KeyBlock<T> block[A::staged_blocks];
+      int blocks = 0;
+      for (; blocks < A::staged_blocks && begin < highest_; ++blocks, begin += A::key_block)
+        block[blocks] = stage_block<T>(task_, workspace_, begin, blocks);
+      for (int index = 0; index < tiles_; ++index)
+        for (int i = 0; i < blocks; ++i) meet(index, block[i]);
+    }
+  }
+
+  void attend_block(int index, const KeyBlock<T>& block) {
+    Tile<C>& tile = tile_[index];
+    const bool begins = !tile.has_begun, ends = block.begin + block.count >= tile.highest;
+    if (begins) begin_tile<T>(task_, tile);
+    RowsAhead ahead;
+    look_ahead(index, block, begins, ends, ahead);
+    const KeyRange range = score_block<T>(task_, tile, block, workspace_, ahead);
+    if (range.first < range.last) add_block<T>(task_, tile, block, range, workspace_, ahead);
+    if (ends) finish_tile<T>(task_, tile);
+  }
+
+  // The queries of the tile after this one, where this one's results go, and this tile's part of the next block of keys
+  // and values: of this task, or of the one after it.
+  void look_ahead(int index, const KeyBlock<T>& block, bool begins, bool ends, RowsAhead& ahead) const {
+    const AttentionTask* const next = task_.next;
+    const auto add_queries = [&](const AttentionTask& task, std::int64_t first_row, std::int64_t rows) {
+      ahead.add_tile<T>(task, first_row, rows, task.query, task.query_head_stride, task.query_stride, task.head_size);
+    };
+    const Tile<C>& tile = tile_[index];
+    const bool is_last = index + 1 == tiles_;
+    if (begins && !is_last) add_queries(task_, tile_[index + 1].first_row, tile_[index + 1].rows);
+    if (ends && is_last && next != nullptr)
+      add_queries(*next, next->first_row, next->rows < tile_rows<C> ? next->rows : std::int64_t{tile_rows<C>});
+    if (ends)
+      ahead.add_tile<T>(task_, tile.first_row, tile.rows, task_.out, task_.out_head_stride, task_.out_stride,
+                        task_.value_size);
+    if (A::fetches_keys) {
+      if (block.begin + block.count < highest_)
+        add_keys(task_, block.begin + block.count, index, ahead);
+      else if (next != nullptr && next->key != task_.key)
+        add_keys(*next, seen_keys(*next, next->first_row / next->heads).low / A::key_block * A::key_block, index,
+                 ahead);
+    }
+    ahead.share_among(TileProducts<A>::count(block.count, task_.value_size));
+  }
+  void add_keys(const AttentionTask& task, std::int64_t begin, int index, RowsAhead& ahead) const {
+    const std::int64_t left = task.keys - begin;
+    ahead.add_keys<T>(task, begin, left < A::key_block ? left : std::int64_t{A::key_block}, index, tiles_);
+  }
+
+  const AttentionTask& task_;
+  const Workspace<C> workspace_;
+  const int tiles_;
+  std::int64_t lowest_, highest_ = 0;
+  Tile<C> tile_[attention_tiles_per_task];
+};
+
 template <class T>
 void attend_in_tiles(const AttentionTask& task) {
-  using C = compute_type<T>;
-  const Workspace<C> workspace = divide_scratch<T>(task);
-  constexpr int key_block = TileArithmetic<T>::key_block;
-  const int tiles = static_cast<int>((task.rows + tile_rows<C> - 1) / tile_rows<C>);
-  Tile<C> tile[attention_tiles_per_task];
-  std::int64_t lowest = task.keys, highest = 0;
-  for (int index = 0; index < tiles; ++index) {
-    begin_tile<T>(task, workspace, index, tile[index]);
-    lowest = tile[index].lowest < lowest ? tile[index].lowest : lowest;
-    highest = tile[index].highest > highest ? tile[index].highest : highest;
-  }
-  const std::int64_t first = lowest / key_block * key_block;
-  walk_keys<T>(task, workspace, first, highest, tile, tiles,
-               [&](Tile<C>& one, const KeyBlock<T>& block, const KeyRange& range) __attribute__((always_inline)) {
-                 if (block.begin + block.count >= one.highest)
-                   fetch_next_queries<T>(task, static_cast<int>(&one - tile));
-                 add_block<T>(task, one, block, range, workspace);
-               });
-  for (int index = 0; index < tiles; ++index) finish_tile<T>(task, tile[index]);
-
-  if (task.weights == nullptr) return;
-  // The weights need the final maximum and sum: the scores are made a second time.
-  for (int index = 0; index < tiles; ++index) clear_weights<T>(task, tile[index]);
-  walk_keys<T>(task, workspace, first, highest, tile, tiles,
-               [&](const Tile<C>& one, const KeyBlock<T>& block, const KeyRange& range)
-                   __attribute__((always_inline)) { store_weights<T>(task, one, block.begin, range, workspace); });
+  TiledAttention<T> attention(task);
+  attention.attend();
+  if (task.weights != nullptr) attention.make_weights();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // A is the arithmetic (attention_arithmetic.hpp); a step takes A::together elements of the reduction.
 #pragma once
 
+#include "kernels/attention_ahead.hpp"
 #include "kernels/attention_arithmetic.hpp"
 #if defined(ATTNLIB_MATRIX_UNIT)
 #include "kernels/amx/attention_arithmetic.hpp"
@@ -79,11 +80,13 @@ ATTNLIB_INLINE void score_rest(const typename A::Element* keys, std::int64_t key
 
 template <class A, class C = typename A::C>
 void multiply_scores(const typename A::Element* keys, std::int64_t key_stride, std::int64_t count, const C* query,
-                     std::int64_t head_size, C scale, C* scores) {
+                     std::int64_t head_size, C scale, C* scores, RowsAhead& ahead) {
   const std::int64_t steps = A::query_steps(head_size);
   std::int64_t key = 0;
-  for (; key + A::rows <= count; key += A::rows)
+  for (; key + A::rows <= count; key += A::rows) {
+    ahead.fetch_share();
     score_keys<A, A::rows>(keys + key * key_stride, key_stride, query, steps, scale, scores + key * tile_rows<C>);
+  }
   score_rest<A>(keys + key * key_stride, key_stride, static_cast<int>(count - key), query, steps, scale,
                 scores + key * tile_rows<C>);
 }
@@ -101,11 +104,13 @@ ATTNLIB_INLINE void add_rest(const typename A::Element* values, std::int64_t val
 
 template <class A, class C = typename A::C>
 void multiply_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps, const C* weights,
-                     std::int64_t value_size, const vec<C>* correction, C* accumulated) {
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated, RowsAhead& ahead) {
   std::int64_t d = 0;
-  for (; d + A::rows <= value_size; d += A::rows)
+  for (; d + A::rows <= value_size; d += A::rows) {
+    ahead.fetch_share();
     add_values<A, A::rows>(values + d * A::together, value_stride, steps, weights, correction,
                            accumulated + d * tile_rows<C>);
+  }
   add_rest<A>(values + d * A::together, value_stride, static_cast<int>(value_size - d), steps, weights, correction,
               accumulated + d * tile_rows<C>);
 }
@@ -136,20 +141,24 @@ struct TileProducts {
   using C = typename A::C;
   using Element = typename A::Element;
 
+  // How many products, each of which fetches its share of what is ahead, a tile and `keys` keys are.
+  static std::int64_t count(std::int64_t keys, std::int64_t value_size) {
+    return keys / A::rows + value_size / A::rows;
+  }
   static void scores(const Element* keys, std::int64_t stride, int first, int last, const C* query,
-                     std::int64_t head_size, C scale, C* scores) {
+                     std::int64_t head_size, C scale, C* scores, RowsAhead& ahead) {
     multiply_scores<A>(keys + first * stride, stride, last - first, query, head_size, scale,
-                       scores + first * tile_rows<C>);
+                       scores + first * tile_rows<C>, ahead);
   }
   static bool all_finite(const Element* values, std::int64_t stride, int first, int last, std::int64_t value_size) {
     const Steps steps(first, last);
     return A::all_finite(values + steps.first * stride, stride, steps.count, value_size);
   }
   static void values(const Element* values, std::int64_t stride, int first, int last, const C* weights,
-                     std::int64_t value_size, const vec<C>* correction, C* accumulated, C*) {
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated, C*, RowsAhead& ahead) {
     const Steps steps(first, last);
     multiply_values<A>(values + steps.first * stride, stride, steps.count, weights + steps.first * tile_rows<C>,
-                       value_size, correction, accumulated);
+                       value_size, correction, accumulated, ahead);
   }
   static void seen_values(const Element* values, std::int64_t stride, int first, int last, const C* weights,
                           std::int64_t value_size, const vec<C>* correction, C* accumulated, C*) {

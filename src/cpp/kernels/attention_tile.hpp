@@ -8,16 +8,19 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// One tile between blocks. Lanes beyond the task's last row hold copies of it that see no key.
+// One tile between blocks. It begins when it meets its first block of keys and ends after its last one: what it reads
+// and writes is then fetched a block ahead, and its sums are still near when they go out. Lanes beyond the task's last
+// row hold copies of it that see no key.
 template <class C>
 struct Tile {
+  std::int64_t first_row;                                      // in the task's sequence and group
   int rows;                                                    // 1..tile_rows
   std::int64_t lowest, highest;                                // keys outside [lowest, highest) are seen by no row
   std::int64_t all_see_from, all_see_to;                       // keys inside are seen by every row, mask and bias aside
   std::int64_t query_of[tile_rows<C>], head_of[tile_rows<C>];  // the row's query, and its head within the group
   C* query;                                                    // [query_steps][tile_rows], scaled
   C* accumulated;                                              // [value_rows][tile_rows], from the first block on
-  bool has_accumulated;
+  bool has_begun, has_accumulated;
   C* maximum;  // [tile_rows], log2 units: what scores are taken relative to
   C* sum;      // [tile_rows]; in the end what weights are multiplied by
   C* used;     // [tile_rows]; in the end what out is multiplied by
@@ -93,37 +96,22 @@ void see_keys(const AttentionTask& task, std::int64_t first_query, std::int64_t 
   tile.highest = last.high;
 }
 
-// Fetches the queries of the next task's tile of this number, while scores become weights and no memory is asked for.
+// Where a tile's state lies, which rows are its own and what they see.
 template <class T, class C = compute_type<T>>
-void fetch_next_queries(const AttentionTask& task, int index) {
-  constexpr std::int64_t line = 64 / sizeof(T);
-  const std::int64_t first = index * tile_rows<C>, left = task.next_rows - first;
-  std::int64_t query = (task.next_first_row + first) / task.heads, head = (task.next_first_row + first) % task.heads;
-  for (int row = 0; row < tile_rows<C> && row < left; ++row) {
-    const T* features =
-        static_cast<const T*>(task.next_query) + query * task.query_stride + head * task.query_head_stride;
-    for (std::int64_t d = 0; d < task.head_size; d += line) __builtin_prefetch(features + d, 0, 2);
-    if (++head == task.heads) {
-      head = 0;
-      ++query;
-    }
-  }
-}
-
-template <class T, class C = compute_type<T>>
-void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
+void place_tile(const AttentionTask& task, const Workspace<C>& workspace, int index, Tile<C>& tile) {
   C* memory = workspace.tiles + index * tile_elements<T>(task.head_size, task.value_size);
   tile.query = memory;
   tile.accumulated = tile.query + TileArithmetic<T>::query_steps(task.head_size) * tile_rows<C>;
   tile.maximum = tile.accumulated + TileArithmetic<T>::value_rows(task.value_size) * tile_rows<C>;
   tile.sum = tile.maximum + tile_rows<C>;
   tile.used = tile.sum + tile_rows<C>;
+  tile.has_begun = tile.has_accumulated = false;
   const std::int64_t left = task.rows - static_cast<std::int64_t>(index) * tile_rows<C>;
   tile.rows = static_cast<int>(left < tile_rows<C> ? left : static_cast<std::int64_t>(tile_rows<C>));
 
-  const std::int64_t first_row = task.first_row + index * tile_rows<C>;
-  std::int64_t query = first_row / task.heads, head = first_row % task.heads;
-  see_keys(task, query, (first_row + tile.rows - 1) / task.heads, tile);
+  tile.first_row = task.first_row + index * tile_rows<C>;
+  std::int64_t query = tile.first_row / task.heads, head = tile.first_row % task.heads;
+  see_keys(task, query, (tile.first_row + tile.rows - 1) / task.heads, tile);
   for (int row = 0; row < tile_rows<C>; ++row) {
     tile.query_of[row] = query;
     tile.head_of[row] = head;
@@ -132,7 +120,10 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
       ++query;
     }
   }
+}
 
+template <class T, class C = compute_type<T>>
+void begin_tile(const AttentionTask& task, Tile<C>& tile) {
   const vec<C> scale = broadcast<C>(score_scale<C>(task));
   const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
@@ -142,12 +133,12 @@ void begin_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
       },
       [&](const T* row, std::int64_t step, int)
           __attribute__((always_inline)) { return TileArithmetic<T>::load_query(row, step, task.head_size, scale); });
-  tile.has_accumulated = false;
   for (int i = 0; i < tile_rows<C>; i += lanes<C>) {
     store(tile.maximum + i, broadcast<C>(-static_cast<C>(__builtin_inf())));
     store(tile.sum + i, zero<C>());
     store(tile.used + i, zero<C>());
   }
+  tile.has_begun = true;
 }
 
 // out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by.

@@ -222,7 +222,8 @@ class AttentionRun {
       task.scratch = scratch.as<void>();
       task.first_row = piece.first;
       task.rows = piece.count;
-      if (neighbours_follow_ && index + 1 < pieces_.size()) announce(pieces_[index + 1], task);
+      AttentionTask next;
+      if (neighbours_follow_ && index + 1 < pieces_.size() && announce(pieces_[index + 1], next)) task.next = &next;
       attend_(&task);
       return;
     }
@@ -240,16 +241,16 @@ class AttentionRun {
     if (shared.pieces_left.fetch_sub(1, std::memory_order_acq_rel) == 1) decode_.join_chunks[dtype_](&task, partials);
   }
 
-  // Tells a task which one comes next, unless that is decoded.
-  void announce(const AttentionPiece& next, AttentionTask& task) {
-    const SequenceLengths length = lengths_(next.sequence);
-    if (is_decoded(call_.heads, length)) return;
-    AttentionTask next_task = call_.common;
-    next_task.keys = length.keys;
-    fill_(next_task, next.sequence, next.group);
-    task.next_query = next_task.query;
-    task.next_first_row = next.first;
-    task.next_rows = next.count;
+  // What comes next, unless that is decoded.
+  bool announce(const AttentionPiece& piece, AttentionTask& next) {
+    const SequenceLengths length = lengths_(piece.sequence);
+    if (is_decoded(call_.heads, length)) return false;
+    next = call_.common;
+    next.keys = length.keys;
+    fill_(next, piece.sequence, piece.group);
+    next.first_row = piece.first;
+    next.rows = piece.count;
+    return true;
   }
 
   const AttentionKernels& table_ = *kernels().attention;

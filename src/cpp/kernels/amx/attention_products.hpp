@@ -52,12 +52,17 @@ struct TileProducts<TileArithmetic<bfloat16>> {
   using Element = bfloat16;
   static constexpr int step = A::step_elements;
 
+  static std::int64_t count(std::int64_t keys, std::int64_t value_size) {
+    constexpr std::int64_t together = 2 * tile_units;
+    return (keys + together - 1) / together + (A::value_rows(value_size) + together - 1) / together;
+  }
   // Of whole tiles of keys: what the others score is not looked at.
   static void scores(const Element* keys, std::int64_t stride, int first, int last, const float* query,
-                     std::int64_t head_size, float scale, float* scores) {
+                     std::int64_t head_size, float scale, float* scores, RowsAhead& ahead) {
     const std::int64_t steps = A::query_steps(head_size) / tile_units;
     const int begin = first / tile_units * tile_units, end = static_cast<int>(in_whole_tiles(last, tile_units));
     const auto multiply = [&]<int Lefts>(TileSums<Lefts> sums, int key) __attribute__((always_inline)) {
+      ahead.fetch_share();
       sums.clear();
       for (std::int64_t i = 0; i < steps; ++i)
         sums.add(keys + key * stride + i * step, stride * std::int64_t{sizeof(Element)},
@@ -83,10 +88,12 @@ struct TileProducts<TileArithmetic<bfloat16>> {
   }
 
   static void values(const Element* values, std::int64_t stride, int first, int last, const float* weights,
-                     std::int64_t value_size, const vec<float>* correction, float* accumulated, float* used) {
+                     std::int64_t value_size, const vec<float>* correction, float* accumulated, float* used,
+                     RowsAhead& ahead) {
     if (correction != nullptr) correct(correction, value_size, accumulated);
     const std::int64_t rows = A::value_rows(value_size);
     const auto add = [&]<int Lefts>(TileSums<Lefts> sums, std::int64_t d) __attribute__((always_inline)) {
+      ahead.fetch_share();
       add_columns(sums, first, last, weights, correction != nullptr, accumulated + d * tile_rows<float>,
                   [&](int key) __attribute__((always_inline)) { return values + key / step * stride + d * step; });
     };

@@ -1,0 +1,77 @@
+// What a tile of attention will soon read and write, fetched into the level-2 cache a few lines at a time between its
+// products: asked for at once, or not at all, rows wait for the level-3 cache (10 to 50 % of the time with few keys).
+#pragma once
+
+#include "kernels/attention_arithmetic.hpp"
+
+namespace attnlib::ATTNLIB_ISA {
+namespace {
+
+// Rows of memory, and how many of their lines a product fetches.
+class RowsAhead {
+ public:
+  // As many sets of rows as one tile, and another one, and the keys and values of a block can be.
+  static constexpr int most_sets = 2 * tile_rows<float> + 2;
+
+  // `rows` rows of `width` elements, `stride` elements apart.
+  template <class T>
+  void add(const T* first, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+    const bool dense = stride == width;
+    Set& set = set_[sets_++];
+    set.row = reinterpret_cast<const char*>(first);
+    set.stride = stride * std::int64_t{sizeof(T)};
+    set.rows = dense ? 1 : rows;
+    set.lines = ((dense ? rows * width : width) * std::int64_t{sizeof(T)} + line - 1) / line;
+    all_lines_ += set.rows * set.lines;
+  }
+
+  // The rows of a task's tile in an array with these strides along heads and queries: one set for each head.
+  template <class T>
+  void add_tile(const AttentionTask& task, std::int64_t first_row, std::int64_t rows, const void* base,
+                std::int64_t head_stride, std::int64_t query_stride, std::int64_t width) {
+    std::int64_t query = first_row / task.heads, head = first_row % task.heads;
+    const std::int64_t each = rows / task.heads, left = rows % task.heads;
+    for (std::int64_t i = 0; i < rows && i < task.heads; ++i) {
+      add(static_cast<const T*>(base) + query * query_stride + head * head_stride, query_stride, each + (i < left),
+          width);
+      if (++head == task.heads) {
+        head = 0;
+        ++query;
+      }
+    }
+  }
+
+  // The given part of `parts` of the keys and values of a block.
+  template <class T>
+  void add_keys(const AttentionTask& task, std::int64_t begin, std::int64_t count, int part, int parts) {
+    const std::int64_t first = begin + part * count / parts, rows = begin + (part + 1) * count / parts - first;
+    add(static_cast<const T*>(task.key) + first * task.key_stride, task.key_stride, rows, task.head_size);
+    add(static_cast<const T*>(task.value) + first * task.value_stride, task.value_stride, rows, task.value_size);
+  }
+
+  void share_among(std::int64_t products) { share_ = products == 0 ? 0 : (all_lines_ + products - 1) / products; }
+  void fetch_share() {
+    for (std::int64_t left = share_; at_ < sets_; ++at_, row_ = 0) {
+      Set& set = set_[at_];
+      for (; row_ < set.rows; ++row_, set.row += set.stride, line_ = 0) {
+        for (; line_ < set.lines; ++line_) {
+          if (left-- == 0) return;
+          __builtin_prefetch(set.row + line_ * line, 0, 2);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr std::int64_t line = 64;
+  struct Set {
+    const char* row;
+    std::int64_t stride, rows, lines;
+  };
+  Set set_[most_sets];
+  int sets_ = 0, at_ = 0;
+  std::int64_t all_lines_ = 0, share_ = 0, row_ = 0, line_ = 0;
+};
+
+}  // namespace
+}  // namespace attnlib::ATTNLIB_ISA
