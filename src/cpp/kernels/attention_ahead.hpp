@@ -16,13 +16,16 @@ class RowsAhead {
   // `rows` rows of `width` elements, `stride` elements apart.
   template <class T>
   void add(const T* first, std::int64_t stride, std::int64_t rows, std::int64_t width) {
-    const bool dense = stride == width;
     Set& set = set_[sets_++];
     set.row = reinterpret_cast<const char*>(first);
     set.stride = stride * std::int64_t{sizeof(T)};
-    set.rows = dense ? 1 : rows;
-    set.lines = ((dense ? rows * width : width) * std::int64_t{sizeof(T)} + line - 1) / line;
-    all_lines_ += set.rows * set.lines;
+    set.bytes = width * std::int64_t{sizeof(T)};
+    set.rows = rows;
+    if (stride == width) {  // one row, by pieces
+      set.rows = (rows * set.bytes + piece - 1) / piece;
+      set.stride = set.bytes = piece;
+    }
+    bytes_ += set.rows * set.bytes;
   }
 
   // The rows of a task's tile in an array with these strides along heads and queries: one set for each head.
@@ -49,28 +52,28 @@ class RowsAhead {
     add(static_cast<const T*>(task.value) + first * task.value_stride, task.value_stride, rows, task.value_size);
   }
 
-  void share_among(std::int64_t products) { share_ = products == 0 ? 0 : (all_lines_ + products - 1) / products; }
+  void share_among(std::int64_t products) { share_ = products == 0 ? 0 : bytes_ / products; }
   void fetch_share() {
-    for (std::int64_t left = share_; at_ < sets_; ++at_, row_ = 0) {
+    for (std::int64_t left = share_; at_ < sets_; ++at_) {
       Set& set = set_[at_];
-      for (; row_ < set.rows; ++row_, set.row += set.stride, line_ = 0) {
-        for (; line_ < set.lines; ++line_) {
-          if (left-- == 0) return;
-          __builtin_prefetch(set.row + line_ * line, 0, 2);
-        }
+      for (; set.rows > 0; --set.rows, set.row += set.stride) {
+        if (left < 0) return;
+        left -= set.bytes;
+#pragma GCC unroll 4
+        for (std::int64_t byte = 0; byte < set.bytes; byte += line) __builtin_prefetch(set.row + byte, 0, 2);
       }
     }
   }
 
  private:
-  static constexpr std::int64_t line = 64;
+  static constexpr std::int64_t line = 64, piece = 4 * line;
   struct Set {
     const char* row;
-    std::int64_t stride, rows, lines;
+    std::int64_t stride, rows, bytes;
   };
   Set set_[most_sets];
   int sets_ = 0, at_ = 0;
-  std::int64_t all_lines_ = 0, share_ = 0, row_ = 0, line_ = 0;
+  std::int64_t bytes_ = 0, share_ = 0;
 };
 
 }  // namespace
