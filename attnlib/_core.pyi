@@ -126,6 +126,10 @@ def rotary_embedding(
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
 
+# Of nn.Embedding, whose name its errors have.
+
+def embedding(x: ArrayLike, weight: ArrayLike) -> NDArray[Any]: ...
+
 # The halves of a Llama layer.
 
 def cached_self_attention(

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_normalization(module);
   register_activation(module);
   register_rotary(module);
+  register_embedding(module);
   register_attention(module);
   register_attention_cached(module);
   register_encoder_layers(module);

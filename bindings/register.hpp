@@ -12,6 +12,7 @@ void register_c_api(pybind11::module_& module);
 void register_ceiling(pybind11::module_& module);
 void register_decoder_layers(pybind11::module_& module);
 void register_dlpack(pybind11::module_& module);
+void register_embedding(pybind11::module_& module);
 void register_encoder_layers(pybind11::module_& module);
 void register_fork();
 void register_gated_feed_forward(pybind11::module_& module);

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from attnlib.arrays import as_array
 from attnlib.functional import PackedWeight, load_packed, pack_weight, save_packed
+from attnlib.nn.collected import Watched, layers_changed
 
 __all__ = ["ArrayParameter", "Module", "PackedParameter", "Parameter"]
 
@@ -77,7 +78,7 @@ def check_layers(caller: str, **layers: object) -> None:
             raise TypeError(f"{caller}: {name} must be a layer, got {type(layer).__name__}")
 
 
-class Parameter(ABC, Generic[Held]):
+class Parameter(Watched, ABC, Generic[Held]):
     """The slot of one named parameter.
 
     Values are replaced, never written in place, so copies of a layer share them.
@@ -104,8 +105,8 @@ class Parameter(ABC, Generic[Held]):
 
     def draw_from(self, initialise: Initialiser, rng: np.random.Generator | None) -> None:
         """Draw the value anew by `initialise`: from `rng` at once, or without it when it is next read."""
-        self._initialise = initialise
         vars(self).pop("_held", None)
+        self._initialise = initialise
         if rng is not None:
             self.store(initialise(rng, self.shape))
 
@@ -198,7 +199,7 @@ class PackedParameter(Parameter[PackedWeight]):
         return pack_weight(array, dtype=self._dtype)
 
 
-class Module:
+class Module(Watched):
     """Base class of the layers: parameters by name, loaded, saved and converted together."""
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter[Any]]]:
@@ -361,6 +362,7 @@ def _change_all(
             raise kind(f"{caller}: {name!r}: {error}") from error
     for name, slot in slots.items():
         vars(slot).update(vars(twins[name]))
+    layers_changed()
 
 
 def _entry(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:

@@ -6,7 +6,7 @@ own words what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from attnlib.functional import (
 )
 from attnlib.functional.observer import OBSERVER
 from attnlib.nn.attention import MultiheadAttention
+from attnlib.nn.collected import collected
 from attnlib.nn.decoder_past import DecoderPast
 from attnlib.nn.linear import Linear
 from attnlib.nn.module import ArrayParameter
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decode_in_one_call", "encode_in_one_call"]
 
+_Layer = TypeVar("_Layer")
 _Parts = TypeVar("_Parts")
 
 # So few tokens go through all layers in one native call. The gain was measured with 1 and with 16 tokens; the
@@ -49,7 +51,7 @@ def encode_in_one_call(
     """Run all encoder layers on (S, E), (B, S, E) or packed sequences; None if that is left to them."""
     if not 2 <= x.ndim <= (3 if cu_seqlens is None else 2) or not _are_few(layers, x):
         return None
-    parts = _all_parts(_encoder_parts(layer, x) for layer in layers)
+    parts = _all_parts(layers, x, _encoder_parts)
     if parts is None:
         return None
     if cu_seqlens is None:
@@ -79,7 +81,7 @@ def decode_in_one_call(
         or not _are_few(layers, x)
     ):
         return None
-    parts = _all_parts(_decoder_parts(layer, x) for layer in layers)
+    parts = _all_parts(layers, x, _decoder_parts)
     if parts is None:
         return None
 
@@ -101,14 +103,24 @@ def _are_few(layers: Sequence[Any], x: NDArray[Any]) -> bool:
     return 0 < x.size <= FEW_TOKENS * x.shape[-1] and len(layers) > 0 and OBSERVER.get() is None
 
 
-def _all_parts(found: Iterable[_Parts | None]) -> list[_Parts] | None:
-    """Collect what layers consist of, if each of them is plain."""
-    parts = []
-    for part in found:
-        if part is None:
-            return None
-        parts.append(part)
-    return parts
+def _all_parts(
+    layers: Sequence[_Layer], x: NDArray[Any], parts_of: Callable[[_Layer, NDArray[Any]], _Parts | None]
+) -> list[_Parts] | None:
+    """Collect what layers consist of, if each of them is plain; or have it from an earlier call.
+
+    Collecting takes 70 microseconds of the 3,500 that MiniLM's 6 layers take for a text of 16 tokens.
+    """
+
+    def collect() -> list[_Parts] | None:
+        parts = []
+        for layer in layers:
+            part = parts_of(layer, x)
+            if part is None:
+                return None
+            parts.append(part)
+        return parts
+
+    return collected(layers, (x.dtype, x.shape[-1]), collect)
 
 
 def _encoder_parts(layer: TransformerEncoderLayer, x: NDArray[Any]) -> EncoderLayerParts | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -131,6 +134,58 @@ def test_layers_begin_as_copies_that_are_independent(rng: np.random.Generator) -
     encoder.layers[0].load_state_dict({k: v * 2 for k, v in states[0].items()})
     for name, array in encoder.layers[1].state_dict().items():
         np.testing.assert_array_equal(array, states[1][name])
+
+
+def test_changes_of_layers_that_have_run(rng: np.random.Generator) -> None:
+    """What layers consist of is collected once; whatever changes them must be seen by the next call."""
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    x = rng.standard_normal((5, 8), dtype=np.float32)
+
+    def layer_by_layer() -> Any:
+        result = x
+        for layer in encoder.layers:
+            # A mask that removes nothing: each layer is called by itself, and nothing is collected.
+            result = layer(result[None], mask=np.ones((1, 1, 5, 5), np.bool_))[0]
+        return result
+
+    def change_list() -> None:
+        encoder.layers[1] = copy.deepcopy(encoder.layers[0])
+
+    def change_parameter() -> None:
+        encoder.layers[0].linear1.bias.store(rng.standard_normal(16, dtype=np.float32))
+
+    changes: list[Callable[[], object]] = [
+        lambda: encoder.load_state_dict({k: v + np.float32(0.1) for k, v in encoder.state_dict().items()}),
+        change_list,
+        change_parameter,
+        lambda: setattr(encoder.layers[1], "activation", "gelu"),
+        lambda: setattr(encoder.layers[1].norm2, "eps", 0.5),
+        lambda: setattr(encoder.layers[0], "norm_first", True),
+        lambda: setattr(encoder.layers[0], "norm1", nn.LayerNorm(8, bias=False)),
+        lambda: encoder.to("int8"),
+        lambda: encoder.layers.pop(),
+    ]
+    before = encoder(x)
+    np.testing.assert_array_equal(before, layer_by_layer())
+    for change in changes:
+        change()
+        after = encoder(x)
+        assert np.any(after != before), change
+        np.testing.assert_array_equal(after, layer_by_layer())
+        np.testing.assert_array_equal(after, encoder(x))
+        before = after
+
+
+def test_layers_and_parameters_that_are_gone_are_freed() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    encoder(np.zeros((3, 8), np.float32))
+    old_bias = weakref.ref(encoder.layers[0].linear1.bias.value)
+    encoder.to("float64")
+    assert old_bias() is None
+    encoder(np.zeros((3, 8)))
+    layer = weakref.ref(encoder.layers[0])
+    del encoder
+    assert layer() is None
 
 
 def test_empty_inputs() -> None:

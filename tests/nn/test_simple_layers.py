@@ -67,11 +67,26 @@ def test_embedding_of_bfloat16_and_padding() -> None:
     assert not found.astype(np.float32).any()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("size", [0, 1, 7, 300])
+def test_embedding_of_many_rows(dtype: Any, size: int, rng: np.random.Generator) -> None:
+    layer = nn.Embedding(1000, size)
+    table = rng.standard_normal((1000, size)).astype(dtype)
+    layer.load_state_dict({"weight": table})
+    ids = rng.integers(0, 1000, (20, 700))
+    found = layer(ids[:, ::-1])
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, table[ids[:, ::-1]])
+    assert layer(np.empty((3, 0), np.int32)).shape == (3, 0, size)
+    with pytest.raises(ValueError, match=r"^Embedding: x holds 1000, outside"):
+        layer(np.where(ids == ids[-1, -1], 1000, ids))
+
+
 def test_embedding_refuses() -> None:
     layer = nn.Embedding(5, 3)
-    with pytest.raises(TypeError, match=r"^Embedding: x must hold integers, got float64"):
+    with pytest.raises(TypeError, match=r"^Embedding: x must be integers, got float64"):
         layer([1.0])
-    with pytest.raises(TypeError, match=r"^Embedding: x must hold integers, got bool"):
+    with pytest.raises(TypeError, match=r"^Embedding: x must be integers, got bool"):
         layer([True])
     with pytest.raises(ValueError, match=r"^Embedding: x holds 5, outside a table of 5 rows"):
         layer([1, 5])

@@ -157,16 +157,22 @@ class BertModel(nn.Module):
 
     def embed(self, ids: NDArray[np.intp], cu_seqlens: NDArray[np.intp]) -> NDArray[Any]:
         """Sum and normalise the embeddings of words and positions: (T,) to (T, d)."""
+        words = self.word_embeddings(ids)
+        return self.norm(words, residual=self._places(ids.size, cu_seqlens), out=words)
+
+    def _places(self, tokens: int, cu_seqlens: NDArray[np.intp]) -> NDArray[Any]:
+        """Give the embeddings of the positions at which tokens stand in their texts: (T, d)."""
+        table = self.position_embeddings.value
+        if len(cu_seqlens) == 2 and tokens <= len(table):  # a single text, and these are its beginning
+            return table[:tokens]
         lengths = np.diff(cu_seqlens)
         if lengths.size and (longest := lengths.max()) > self.config.max_length:
             raise ValueError(
                 f"BertModel: a text of {longest} tokens is longer than the {self.config.max_length} "
                 "for which there are positions"
             )
-        positions = np.arange(ids.size) - np.repeat(cu_seqlens[:-1], lengths)
-        words = self.word_embeddings(ids)
-        places = np.take(self.position_embeddings.value, positions, axis=0, mode="clip")
-        return self.norm(words, residual=places, out=words)
+        positions = np.arange(tokens) - np.repeat(cu_seqlens[:-1], lengths)
+        return np.take(table, positions, axis=0, mode="clip")
 
     def __call__(self, ids: NDArray[np.intp], cu_seqlens: NDArray[np.intp]) -> NDArray[Any]:
         """Run the encoder.

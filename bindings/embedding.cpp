@@ -1,0 +1,29 @@
+#include "attnlib/embedding.hpp"
+
+#include "ndarray.hpp"
+#include "register.hpp"
+
+namespace attnlib::bindings {
+namespace {
+
+py::object run_embedding(const py::object& x, const py::object& weight_object) {
+  begin_call("embedding");
+  const Integers rows = *integers_from(x, "Embedding", "x");
+  FloatArray weight = required_array(weight_object, "Embedding", "weight");
+  Shape shape = rows.shape;
+  shape.push_back(weight.view().shape.from_end(1));
+  weight.convert(weight.dtype());
+  Output output(py::none(), "Embedding", shape, weight.dtype(), {});
+  without_gil([&] {
+    embedding({.data = rows.values.data(), .shape = rows.shape, .strides = {}}, weight.view(), output.view());
+  });
+  return output.finish();
+}
+
+}  // namespace
+
+void register_embedding(py::module_& module) {
+  module.def("embedding", &run_embedding, py::arg("x").none(false), py::arg("weight"));
+}
+
+}  // namespace attnlib::bindings
