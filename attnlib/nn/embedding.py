@@ -87,6 +87,6 @@ class Embedding(Module):
         ValueError
             If a number is outside the table.
         """
-        # Natively: between one token and the next, weights drive the code of several NumPy functions out of the
+        # Natively: between two tokens, weights drive the code of several NumPy functions out of the
         # caches.
         return _core.embedding(x, self.weight.value)
