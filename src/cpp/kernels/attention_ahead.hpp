@@ -8,7 +8,7 @@ namespace attnlib::ATTNLIB_ISA {
 namespace {
 
 // Rows of memory, and how many of their lines a product fetches.
-class RowsAhead {
+class TileAhead {
  public:
   // As many sets of rows as one tile, and another one, and the keys and values of a block can be.
   static constexpr int most_sets = 2 * tile_rows<float> + 2;

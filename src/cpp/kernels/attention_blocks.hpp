@@ -40,7 +40,7 @@ KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace
 // or nothing (first == last).
 template <class T, class C = compute_type<T>>
 KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
-                     const Workspace<C>& workspace, RowsAhead& ahead) {
+                     const Workspace<C>& workspace, TileAhead& ahead) {
   using A = TileArithmetic<T>;
   const std::int64_t end = block.begin + block.count;
   const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
@@ -59,7 +59,7 @@ KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBl
 
 template <class T, class C = compute_type<T>>
 void add_block(const AttentionTask& task, Tile<C>& tile, const KeyBlock<T>& block, const KeyRange& range,
-               const Workspace<C>& workspace, RowsAhead& ahead) {
+               const Workspace<C>& workspace, TileAhead& ahead) {
   using A = TileArithmetic<T>;
   using Products = TileProducts<A>;
   vec<C> corrections[tile_vectors];
@@ -112,7 +112,7 @@ class TiledAttention {
   void make_weights() {
     for (int index = 0; index < tiles_; ++index) clear_weights<T>(task_, tile_[index]);
     walk_keys([&](int index, const KeyBlock<T>& block) __attribute__((always_inline)) {
-      RowsAhead nothing;
+      TileAhead nothing;
       const KeyRange range = score_block<T>(task_, tile_[index], block, workspace_, nothing);
       if (range.first < range.last) store_weights<T>(task_, tile_[index], block.begin, range, workspace_);
     });
@@ -138,7 +138,7 @@ class TiledAttention {
     Tile<C>& tile = tile_[index];
     const bool begins = !tile.has_begun, ends = block.begin + block.count >= tile.highest;
     if (begins) begin_tile<T>(task_, tile);
-    RowsAhead ahead;
+    TileAhead ahead;
     look_ahead(index, block, begins, ends, ahead);
     const KeyRange range = score_block<T>(task_, tile, block, workspace_, ahead);
     if (range.first < range.last) add_block<T>(task_, tile, block, range, workspace_, ahead);
@@ -147,7 +147,7 @@ class TiledAttention {
 
   // The queries of the tile after this one, where this one's results go, and this tile's part of the next block of keys
   // and values: of this task, or of the one after it.
-  void look_ahead(int index, const KeyBlock<T>& block, bool begins, bool ends, RowsAhead& ahead) const {
+  void look_ahead(int index, const KeyBlock<T>& block, bool begins, bool ends, TileAhead& ahead) const {
     const AttentionTask* const next = task_.next;
     const auto add_queries = [&](const AttentionTask& task, std::int64_t first_row, std::int64_t rows) {
       ahead.add_tile<T>(task, first_row, rows, task.query, task.query_head_stride, task.query_stride, task.head_size);
@@ -169,7 +169,7 @@ class TiledAttention {
     }
     ahead.share_among(TileProducts<A>::count(block.count, task_.value_size));
   }
-  void add_keys(const AttentionTask& task, std::int64_t begin, int index, RowsAhead& ahead) const {
+  void add_keys(const AttentionTask& task, std::int64_t begin, int index, TileAhead& ahead) const {
     const std::int64_t left = task.keys - begin;
     ahead.add_keys<T>(task, begin, left < A::key_block ? left : std::int64_t{A::key_block}, index, tiles_);
   }

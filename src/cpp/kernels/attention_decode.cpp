@@ -20,20 +20,27 @@ struct BlockMultiplier {
     }
   }
 
-  static void score(ChunkRows<T> keys, int rows, const C* query, std::int64_t head_size, C* scores) {
+  // What is fetched while a block is read.
+  static BlockAhead ahead_of(const ChunkRows<T>& chunk, int block) {
+    const int done = block - first_block<C>(chunk.range);
+    if (done >= chunk.ahead.rows) return {reinterpret_cast<const char*>(chunk.rows + block * chunk.stride), 0, 0};
+    return {chunk.ahead.row + done * chunk.ahead.stride, chunk.ahead.stride, chunk.ahead.width};
+  }
+
+  static void score(const ChunkRows<T>& keys, int rows, const C* query, std::int64_t head_size, C* scores) {
     for (int block = first_block<C>(keys.range); block < keys.range.last; block += block_keys<C>) {
       const T* pointers[block_keys<C>];
       point_to(keys, block, nullptr, pointers);
-      score_rows<T>(pointers, &keys.ahead, rows, query, head_size, scores + block);
+      score_rows<T>(pointers, ahead_of(keys, block), rows, query, head_size, scores + block);
     }
   }
 
-  static void add_values(ChunkRows<T> values, int rows, const Weight* weights, std::int64_t value_size, const T* zeros,
-                         C* out) {
+  static void add_values(const ChunkRows<T>& values, int rows, const Weight* weights, std::int64_t value_size,
+                         const T* zeros, C* out) {
     for (int block = first_block<C>(values.range); block < values.range.last; block += block_keys<C>) {
       const T* pointers[block_keys<C>];
       point_to(values, block, zeros, pointers);
-      add_block_values<T>(pointers, &values.ahead, rows, value_size, weights + block, out);
+      add_block_values<T>(pointers, ahead_of(values, block), rows, value_size, weights + block, out);
     }
   }
 
@@ -46,7 +53,7 @@ struct BlockMultiplier {
       const vec<C> weight = load(weights + block);
       for (int i = 0; i < block_keys<C>; ++i)
         if (weight[i] == C{0}) pointers[i] = zeros;
-      add_block_values<T>(pointers, nullptr, 1, value_size, weights + block, out);
+      add_block_values<T>(pointers, {reinterpret_cast<const char*>(zeros), 0, 0}, 1, value_size, weights + block, out);
     }
   }
 };

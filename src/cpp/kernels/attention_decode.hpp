@@ -10,11 +10,11 @@
 //   m' = max(m, m_c),  l = l 2^(m - m') + l_c 2^(m_c - m'),  O likewise;  out = O / l.
 //
 // Within a chunk, blocks of as many keys as a register has lanes are walked: their rows of K (or V) stay in L1 for all
-// row blocks of 4, 2 or 1 that meet them.
+// blocks of 4 rows, and of what is left, that meet them.
 //
-// Register budget. Scores: one accumulator for each lane of the result (4 rows x 4 keys, 2 x 8 or 1 x 16 of 16 lanes),
-// 4 keys, 1 query, of 32 registers. The tree then takes 15 steps (blend, shuffle, add) for 16 sums, where one sum after
-// the other would take 64. Values: 4 rows x 4 registers of columns, 4 registers of V, 1 broadcast.
+// Register budget. Scores: 4 rows x 4 keys of accumulators, 4 keys, 1 query, of 32 registers. The tree then takes 15
+// steps (two blends, a shuffle and an add) for 16 sums, where one sum after the other would take 64. Values: 4 rows x 4
+// registers of columns, 4 registers of V, 1 broadcast.
 //
 // bfloat16, where an instruction multiplies pairs of it (attention_decode_pairs.hpp): K by pairs of features, unscaled
 // and exact; V by pairs of keys, with the weights rounded to bfloat16; O is divided by the sum of the rounded ones.

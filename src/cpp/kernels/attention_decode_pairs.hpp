@@ -16,6 +16,7 @@ struct DecodeProducts<bfloat16> {
   static constexpr bool scales_queries = false;  // a scaled query would have to be rounded
   static constexpr bool rounds_weights = true;
   static constexpr int keys_ahead = 4 * block_keys<C>;
+  static constexpr int step_bytes = vector_bytes;
 
   static constexpr std::int64_t padded(std::int64_t size) { return (size + columns - 1) / columns * columns; }
   static constexpr std::int64_t query_elements(std::int64_t rows, std::int64_t head_size) {
@@ -35,7 +36,7 @@ struct DecodeProducts<bfloat16> {
   }
 
   template <int Rows, int Keys>
-  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const bfloat16* const* keys, RowsAhead* ahead, const C* query,
+  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const bfloat16* const* keys, LinesAhead ahead, const C* query,
                                           std::int64_t head_size) {
     Dots<C, Rows, Keys> result;
 #pragma GCC unroll 4
@@ -50,10 +51,8 @@ struct DecodeProducts<bfloat16> {
     for (; d + columns <= head_size; d += columns) {
       u32v features[Keys];
 #pragma GCC unroll 4
-      for (int k = 0; k < Keys; ++k) {
-        features[k] = load_pairs(key[k] + d);
-        RowsAhead::fetch<vector_bytes>(ahead);
-      }
+      for (int k = 0; k < Keys; ++k) features[k] = keep_in_register(load_pairs(key[k] + d));
+      ahead.fetch<Keys>();
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const u32v own = load_pairs(query + r * row_stride + d / 2);
@@ -82,7 +81,7 @@ struct DecodeProducts<bfloat16> {
   }
 
   template <int Rows, int Vectors>
-  static void add_values(const bfloat16* const* values, RowsAhead* ahead, std::int64_t column, int left,
+  static void add_values(const bfloat16* const* values, LinesAhead ahead, std::int64_t column, int left,
                          const Weight* weights, C* out, std::int64_t out_stride) {
     vec<C> sum[Rows][2 * Vectors];
 #pragma GCC unroll 4
@@ -96,12 +95,12 @@ struct DecodeProducts<bfloat16> {
         const std::int64_t own_left = Vectors > 1 ? columns : left;
         const u32v first = load_columns(values[key] + column + v * columns, own_left);
         const u32v second = load_columns(values[key + 1] + column + v * columns, own_left);
-        RowsAhead::fetch<vector_bytes>(ahead);
-        RowsAhead::fetch<vector_bytes>(ahead);
         const PairsOfRows pairs = interleave(first, second);
         value[2 * v] = pairs.low;
         value[2 * v + 1] = pairs.high;
       }
+      ahead.fetch<Vectors>();  // of both rows
+      ahead.fetch<Vectors>();
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const u32v weight = broadcast_pair(weights + r * decode_chunk + key);

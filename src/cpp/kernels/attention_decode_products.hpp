@@ -3,6 +3,7 @@
 // (beyond the last key, or not finite and not seen) is replaced by another row, or by zeros.
 #pragma once
 
+#include "kernels/attention_decode_ahead.hpp"
 #include "kernels/simd/reduce.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -19,29 +20,6 @@ constexpr std::int64_t whole_vectors(std::int64_t elements) {
   return (elements + lanes<C> - 1) / lanes<C> * lanes<C>;
 }
 
-// Asks for the memory of rows to come, line by line in the order in which they lie, at the pace at which rows are read:
-// the products meet 4 rows at a time, which the processor's prefetchers do not follow, and many requests at once would
-// have the loads wait behind them.
-struct RowsAhead {
-  const char* row;
-  std::int64_t stride, width;  // in bytes
-  std::int64_t rows;           // from `row` on
-  std::int64_t byte = 0;
-
-  // To be called once for so many bytes that are read.
-  template <int Bytes, int Locality = 2>
-  ATTNLIB_INLINE void fetch(RowsAhead* self) {
-    if (self == nullptr) return;
-    __builtin_prefetch(self->row + self->byte, 0, Locality);
-    self->byte += Bytes;
-    if (self->byte < self->width) return;
-    self->byte = 0;
-    if (self->rows == 1) return;
-    self->row += self->stride;
-    --self->rows;
-  }
-};
-
 // The dot products of Rows rows with Keys keys, not yet summed over the lanes.
 template <class C, int Rows, int Keys>
 struct Dots {
@@ -57,7 +35,8 @@ struct DecodeProducts {
   static constexpr int columns = lanes<C>;      // of value that belong to one accumulator
   static constexpr bool scales_queries = true;  // else the scores are still to be scaled
   static constexpr bool rounds_weights = false;
-  static constexpr int keys_ahead = 4 * block_keys<C>;  // how far rows are fetched ahead
+  static constexpr int keys_ahead = 4 * block_keys<C>;          // how far rows are fetched ahead
+  static constexpr int step_bytes = lanes<C> * int{sizeof(T)};  // of a register of features
 
   static constexpr std::int64_t query_elements(std::int64_t rows, std::int64_t head_size) {
     return rows * whole_vectors<C>(head_size);
@@ -75,7 +54,7 @@ struct DecodeProducts {
   }
 
   template <int Rows, int Keys>
-  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const T* const* keys, RowsAhead* ahead, const C* query,
+  ATTNLIB_INLINE Dots<C, Rows, Keys> dots(const T* const* keys, LinesAhead ahead, const C* query,
                                           std::int64_t head_size) {
     Dots<C, Rows, Keys> result;
 #pragma GCC unroll 4
@@ -90,10 +69,8 @@ struct DecodeProducts {
     for (; d + lanes<C> <= head_size; d += lanes<C>) {
       vec<C> features[Keys];
 #pragma GCC unroll 4
-      for (int k = 0; k < Keys; ++k) {
-        features[k] = load(key[k] + d);
-        RowsAhead::fetch<lanes<C> * sizeof(T)>(ahead);
-      }
+      for (int k = 0; k < Keys; ++k) features[k] = keep_in_register(load(key[k] + d));
+      ahead.fetch<Keys>();
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const vec<C> own = load(query + r * padded + d);
@@ -119,7 +96,7 @@ struct DecodeProducts {
 
   // out[row][d] += sum_key weights[row][key] values[key][d] for Rows rows and Vectors registers of columns.
   template <int Rows, int Vectors>
-  static void add_values(const T* const* values, RowsAhead* ahead, std::int64_t column, int left, const Weight* weights,
+  static void add_values(const T* const* values, LinesAhead ahead, std::int64_t column, int left, const Weight* weights,
                          C* out, std::int64_t out_stride) {
     vec<C> sum[Rows][Vectors];
 #pragma GCC unroll 4
@@ -132,9 +109,9 @@ struct DecodeProducts {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
         const T* place = values[key] + column + v * lanes<C>;
-        value[v] = Vectors > 1 || left >= lanes<C> ? load(place) : load_partial(place, left);
-        RowsAhead::fetch<lanes<C> * sizeof(T)>(ahead);
+        value[v] = keep_in_register(Vectors > 1 || left >= lanes<C> ? load(place) : load_partial(place, left));
       }
+      ahead.fetch<Vectors>();
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
         const vec<C> weight = broadcast<C>(weights[r * decode_chunk + key]);
@@ -159,67 +136,69 @@ struct DecodeProducts {
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// scores[row][key] of Rows rows and a block of keys; `scores` points to the block's place in the rows of a chunk.
+// scores[row][key] of Rows rows and a block of keys; `scores` points to the block's place in the rows of a chunk. A few
+// keys share the loads of the query, and become one register of a row before the next ones come.
 template <class T, int Rows, class C = compute_type<T>>
-void score_block(const T* const* keys, RowsAhead* ahead, const C* query, std::int64_t head_size, C* scores) {
-  constexpr int together = block_keys<C> / Rows;     // keys of one reduction
-  constexpr int step = together < 4 ? together : 4;  // of which so many share the loads of the query
-#pragma GCC unroll 1
-  for (int part = 0; part < Rows; ++part) {
-    vec<C> sum[lanes<C>];
+void score_block(const T* const* keys, const BlockAhead& ahead, const C* query, std::int64_t head_size, C* scores) {
+  constexpr int step = block_keys<C> < 4 ? block_keys<C> : 4, steps = block_keys<C> / step;
+  vec<C> part[Rows][steps];
 #pragma GCC unroll 4
-    for (int first = 0; first < together; first += step) {
-      const T* const* own = keys + part * together + first;
-      const auto dots = DecodeProducts<T>::template dots<Rows, step>(own, ahead, query, head_size);
+  for (int i = 0; i < steps; ++i) {
+    const auto dots = DecodeProducts<T>::template dots<Rows, step>(
+        keys + i * step, ahead.rows_from<step, DecodeProducts<T>::step_bytes>(i * step), query, head_size);
 #pragma GCC unroll 4
-      for (int r = 0; r < Rows; ++r)
+    for (int r = 0; r < Rows; ++r) part[r][i] = add_transposed<C, step>(dots.sum[r]);
+  }
 #pragma GCC unroll 4
-        for (int k = 0; k < step; ++k) sum[r * together + first + k] = dots.sum[r][k];
-    }
-    alignas(vector_bytes) C reduced[lanes<C>];
-    store(reduced, add_transposed<C>(sum));
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r)
-      __builtin_memcpy(scores + r * decode_chunk + part * together, reduced + r * together, together * sizeof(C));
+  for (int r = 0; r < Rows; ++r) store(scores + r * decode_chunk, add_transposed<C, steps, step>(part[r]));
+}
+
+// Rows in blocks of 4, and of what is left.
+template <class Visit>
+ATTNLIB_INLINE void for_each_row_block(int rows, Visit visit) {
+  int row = 0;
+  for (; row + 4 <= rows; row += 4) visit.template operator()<4>(row);
+  switch (rows - row) {
+    case 3:
+      return visit.template operator()<3>(row);
+    case 2:
+      return visit.template operator()<2>(row);
+    case 1:
+      return visit.template operator()<1>(row);
   }
 }
 
-// Rows in blocks of 4, 2 and 1 (no more than a register has lanes): visit<Rows>(first row).
-template <class C, class Visit>
-ATTNLIB_INLINE void for_each_row_block(int rows, Visit visit) {
-  int row = 0;
-  if constexpr (lanes<C> >= 4)
-    for (; row + 4 <= rows; row += 4) visit.template operator()<4>(row);
-  for (; row + 2 <= rows; row += 2) visit.template operator()<2>(row);
-  if (row < rows) visit.template operator()<1>(row);
-}
-
 template <class T, class C = compute_type<T>>
-ATTNLIB_INLINE void score_rows(const T* const* keys, RowsAhead* ahead, int rows, const C* query, std::int64_t head_size,
-                               C* scores) {
+ATTNLIB_INLINE void score_rows(const T* const* keys, const BlockAhead& ahead, int rows, const C* query,
+                               std::int64_t head_size, C* scores) {
   const std::int64_t padded = DecodeProducts<T>::query_elements(1, head_size);
-  for_each_row_block<C>(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
-    score_block<T, Rows>(keys, row == 0 ? ahead : nullptr, query + row * padded, head_size,
+  const BlockAhead nothing{reinterpret_cast<const char*>(keys[0]), 0, 0};
+  for_each_row_block(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
+    score_block<T, Rows>(keys, row == 0 ? ahead : nothing, query + row * padded, head_size,
                          scores + row * decode_chunk);
   });
 }
 
 template <class T, class Weight, class C = compute_type<T>>
-ATTNLIB_INLINE void add_block_values(const T* const* values, RowsAhead* ahead, int rows, std::int64_t value_size,
+ATTNLIB_INLINE void add_block_values(const T* const* values, const BlockAhead& ahead, int rows, std::int64_t value_size,
                                      const Weight* weights, C* out) {
   using Products = DecodeProducts<T>;
   const std::int64_t stride = Products::out_elements(value_size);
-  for_each_row_block<C>(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
+  for_each_row_block(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
     const Weight* own = weights + row * decode_chunk;
     C* place = out + row * stride;
     constexpr int width = Products::vectors * Products::columns;
+    const BlockAhead fetched = row == 0 ? ahead : BlockAhead{reinterpret_cast<const char*>(values[0]), 0, 0};
     std::int64_t column = 0;
-    for (; column + width <= value_size; column += width)
-      Products::template add_values<Rows, Products::vectors>(values, row == 0 ? ahead : nullptr, column, width, own,
-                                                             place, stride);
+    const auto add = [&]<int Vectors>(int left) __attribute__((always_inline)) {
+      constexpr int bytes = Vectors * Products::step_bytes;
+      const LinesAhead lines =
+          fetched.columns_from<block_keys<C>, bytes, Products::step_bytes>(column * std::int64_t{sizeof(T)});
+      Products::template add_values<Rows, Vectors>(values, lines, column, left, own, place, stride);
+    };
+    for (; column + width <= value_size; column += width) add.template operator()<Products::vectors>(width);
     for (; column < value_size; column += Products::columns)
-      Products::template add_values<Rows, 1>(values, row == 0 ? ahead : nullptr, column,
-                                             static_cast<int>(value_size - column), own, place, stride);
+      add.template operator()<1>(static_cast<int>(value_size - column));
   });
 }
 

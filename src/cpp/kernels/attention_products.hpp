@@ -80,7 +80,7 @@ ATTNLIB_INLINE void score_rest(const typename A::Element* keys, std::int64_t key
 
 template <class A, class C = typename A::C>
 void multiply_scores(const typename A::Element* keys, std::int64_t key_stride, std::int64_t count, const C* query,
-                     std::int64_t head_size, C scale, C* scores, RowsAhead& ahead) {
+                     std::int64_t head_size, C scale, C* scores, TileAhead& ahead) {
   const std::int64_t steps = A::query_steps(head_size);
   std::int64_t key = 0;
   for (; key + A::rows <= count; key += A::rows) {
@@ -104,7 +104,7 @@ ATTNLIB_INLINE void add_rest(const typename A::Element* values, std::int64_t val
 
 template <class A, class C = typename A::C>
 void multiply_values(const typename A::Element* values, std::int64_t value_stride, std::int64_t steps, const C* weights,
-                     std::int64_t value_size, const vec<C>* correction, C* accumulated, RowsAhead& ahead) {
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated, TileAhead& ahead) {
   std::int64_t d = 0;
   for (; d + A::rows <= value_size; d += A::rows) {
     ahead.fetch_share();
@@ -146,7 +146,7 @@ struct TileProducts {
     return keys / A::rows + value_size / A::rows;
   }
   static void scores(const Element* keys, std::int64_t stride, int first, int last, const C* query,
-                     std::int64_t head_size, C scale, C* scores, RowsAhead& ahead) {
+                     std::int64_t head_size, C scale, C* scores, TileAhead& ahead) {
     multiply_scores<A>(keys + first * stride, stride, last - first, query, head_size, scale,
                        scores + first * tile_rows<C>, ahead);
   }
@@ -155,7 +155,7 @@ struct TileProducts {
     return A::all_finite(values + steps.first * stride, stride, steps.count, value_size);
   }
   static void values(const Element* values, std::int64_t stride, int first, int last, const C* weights,
-                     std::int64_t value_size, const vec<C>* correction, C* accumulated, C*, RowsAhead& ahead) {
+                     std::int64_t value_size, const vec<C>* correction, C* accumulated, C*, TileAhead& ahead) {
     const Steps steps(first, last);
     multiply_values<A>(values + steps.first * stride, stride, steps.count, weights + steps.first * tile_rows<C>,
                        value_size, correction, accumulated, ahead);

@@ -58,7 +58,7 @@ struct TileProducts<TileArithmetic<bfloat16>> {
   }
   // Of whole tiles of keys: what the others score is not looked at.
   static void scores(const Element* keys, std::int64_t stride, int first, int last, const float* query,
-                     std::int64_t head_size, float scale, float* scores, RowsAhead& ahead) {
+                     std::int64_t head_size, float scale, float* scores, TileAhead& ahead) {
     const std::int64_t steps = A::query_steps(head_size) / tile_units;
     const int begin = first / tile_units * tile_units, end = static_cast<int>(in_whole_tiles(last, tile_units));
     const auto multiply = [&]<int Lefts>(TileSums<Lefts> sums, int key) __attribute__((always_inline)) {
@@ -89,7 +89,7 @@ struct TileProducts<TileArithmetic<bfloat16>> {
 
   static void values(const Element* values, std::int64_t stride, int first, int last, const float* weights,
                      std::int64_t value_size, const vec<float>* correction, float* accumulated, float* used,
-                     RowsAhead& ahead) {
+                     TileAhead& ahead) {
     if (correction != nullptr) correct(correction, value_size, accumulated);
     const std::int64_t rows = A::value_rows(value_size);
     const auto add = [&]<int Lefts>(TileSums<Lefts> sums, std::int64_t d) __attribute__((always_inline)) {

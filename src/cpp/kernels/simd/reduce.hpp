@@ -5,25 +5,29 @@
 
 namespace attnlib::ATTNLIB_ISA {
 
-// Lane i of the result is the sum over the lanes of rows[i]. Halves meet in log2(lanes) rounds: lanes - 1 steps of a
-// blend, a shuffle and an add in all. The order depends on the register width alone.
-template <class C>
-ATTNLIB_INLINE vec<C> add_transposed(vec<C> (&rows)[lanes<C>]) {
-  constexpr int width = lanes<C>;
-#pragma GCC unroll 8
-  for (int distance = 1; distance < width; distance *= 2) {
-    mask_vec<C> own{}, other{};
-    for (int lane = 0; lane < width; ++lane) {
-      own[lane] = (lane & distance) != 0 ? lane + width : lane;
-      other[lane] = (lane & distance) != 0 ? lane - distance + width : lane + distance;
-    }
-#pragma GCC unroll 16
-    for (int row = 0; row < width; row += 2 * distance) {
-      const vec<C> a = rows[row], b = rows[row + distance];
-      rows[row] = pick_lanes<C>(a, b, own) + pick_lanes<C>(a, b, other);
-    }
+// Two registers, each of sums over groups of `distance` lanes, become one of sums over groups twice as large: in lanes
+// whose number has that bit those of b. Two blends, a shuffle and an add.
+template <class C, int distance>
+ATTNLIB_INLINE vec<C> add_neighbours(vec<C> a, vec<C> b) {
+  mask_vec<C> own{}, other{};
+  for (int lane = 0; lane < lanes<C>; ++lane) {
+    const bool of_b = (lane & distance) != 0;
+    own[lane] = of_b ? lane + lanes<C> : lane;
+    other[lane] = of_b ? lane : lane + lanes<C>;
   }
-  return rows[0];
+  return pick_lanes<C>(a, b, own) + exchange_lanes<C>(pick_lanes<C>(a, b, other), distance);
+}
+
+// Lane i of the result is the sum of `distance` lanes of rows[i % count], where each group of as many lanes has been
+// added up already: log2(count) rounds, count - 1 steps in all. With a distance of 1 and as many rows as a register
+// has lanes, the sum over all lanes of rows[i]. The order depends on the register width alone.
+template <class C, int count, int distance = 1>
+ATTNLIB_INLINE vec<C> add_transposed(const vec<C>* rows) {
+  if constexpr (count == 1)
+    return rows[0];
+  else
+    return add_neighbours<C, distance * count / 2>(add_transposed<C, count / 2, distance>(rows),
+                                                   add_transposed<C, count / 2, distance>(rows + count / 2));
 }
 
 }  // namespace attnlib::ATTNLIB_ISA
