@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 LARGEST_MILLISECONDS = 60.0  # beyond `import numpy`
-LARGEST_MEGABYTES = 8.0
+LARGEST_MEGABYTES = 8.25
 PROCESSES = 15
 
 IMPORT = """
@@ -38,7 +38,7 @@ def main() -> None:
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     milliseconds = import_milliseconds()
     print(f"import attnlib: {milliseconds:.1f} ms beyond import numpy (at most {LARGEST_MILLISECONDS:.0f})")
-    print(f"installed: {megabytes:.2f} MB (at most {LARGEST_MEGABYTES:.0f})")
+    print(f"installed: {megabytes:.2f} MB (at most {LARGEST_MEGABYTES})")
     for library in package.glob("*.so"):
         symbols = subprocess.check_output(["nm", library], stderr=subprocess.STDOUT, text=True)
         print(f"{library.name}: {library.stat().st_size / 1e6:.2f} MB")

@@ -13,43 +13,31 @@ class TileAhead {
   // As many sets of rows as one tile, and another one, and the keys and values of a block can be.
   static constexpr int most_sets = 2 * tile_rows<float> + 2;
 
-  // `rows` rows of `width` elements, `stride` elements apart.
-  template <class T>
-  void add(const T* first, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+  // Strides and widths in bytes here and below.
+  __attribute__((noinline)) void add(const void* first, std::int64_t stride, std::int64_t rows, std::int64_t width) {
     Set& set = set_[sets_++];
-    set.row = reinterpret_cast<const char*>(first);
-    set.stride = stride * std::int64_t{sizeof(T)};
-    set.bytes = width * std::int64_t{sizeof(T)};
-    set.rows = rows;
+    set = {static_cast<const char*>(first), stride, rows, width};
     if (stride == width) {  // one row, by pieces
-      set.rows = (rows * set.bytes + piece - 1) / piece;
+      set.rows = (rows * width + piece - 1) / piece;
       set.stride = set.bytes = piece;
     }
     bytes_ += set.rows * set.bytes;
   }
 
   // The rows of a task's tile in an array with these strides along heads and queries: one set for each head.
-  template <class T>
-  void add_tile(const AttentionTask& task, std::int64_t first_row, std::int64_t rows, const void* base,
-                std::int64_t head_stride, std::int64_t query_stride, std::int64_t width) {
+  __attribute__((noinline)) void add_tile(const AttentionTask& task, std::int64_t first_row, std::int64_t rows,
+                                          const void* base, std::int64_t head_stride, std::int64_t query_stride,
+                                          std::int64_t width) {
     std::int64_t query = first_row / task.heads, head = first_row % task.heads;
     const std::int64_t each = rows / task.heads, left = rows % task.heads;
     for (std::int64_t i = 0; i < rows && i < task.heads; ++i) {
-      add(static_cast<const T*>(base) + query * query_stride + head * head_stride, query_stride, each + (i < left),
+      add(static_cast<const char*>(base) + query * query_stride + head * head_stride, query_stride, each + (i < left),
           width);
       if (++head == task.heads) {
         head = 0;
         ++query;
       }
     }
-  }
-
-  // The given part of `parts` of the keys and values of a block.
-  template <class T>
-  void add_keys(const AttentionTask& task, std::int64_t begin, std::int64_t count, int part, int parts) {
-    const std::int64_t first = begin + part * count / parts, rows = begin + (part + 1) * count / parts - first;
-    add(static_cast<const T*>(task.key) + first * task.key_stride, task.key_stride, rows, task.head_size);
-    add(static_cast<const T*>(task.value) + first * task.value_stride, task.value_stride, rows, task.value_size);
   }
 
   void share_among(std::int64_t products) { share_ = products == 0 ? 0 : bytes_ / products; }

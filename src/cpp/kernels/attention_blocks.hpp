@@ -39,8 +39,8 @@ KeyBlock<T> stage_block(const AttentionTask& task, const Workspace<C>& workspace
 // One tile meets one block: scores of the keys that some row of the tile may see. What is left of them after removal,
 // or nothing (first == last).
 template <class T, class C = compute_type<T>>
-KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
-                     const Workspace<C>& workspace, TileAhead& ahead) {
+__attribute__((noinline)) KeyRange score_block(const AttentionTask& task, const Tile<C>& tile, const KeyBlock<T>& block,
+                                               const Workspace<C>& workspace, TileAhead& ahead) {
   using A = TileArithmetic<T>;
   const std::int64_t end = block.begin + block.count;
   const std::int64_t first = block.begin > tile.lowest ? block.begin : tile.lowest;
@@ -147,19 +147,17 @@ class TiledAttention {
 
   // The queries of the tile after this one, where this one's results go, and this tile's part of the next block of keys
   // and values: of this task, or of the one after it.
-  void look_ahead(int index, const KeyBlock<T>& block, bool begins, bool ends, TileAhead& ahead) const {
+  __attribute__((noinline)) void look_ahead(int index, const KeyBlock<T>& block, bool begins, bool ends,
+                                            TileAhead& ahead) const {
     const AttentionTask* const next = task_.next;
-    const auto add_queries = [&](const AttentionTask& task, std::int64_t first_row, std::int64_t rows) {
-      ahead.add_tile<T>(task, first_row, rows, task.query, task.query_head_stride, task.query_stride, task.head_size);
-    };
     const Tile<C>& tile = tile_[index];
     const bool is_last = index + 1 == tiles_;
-    if (begins && !is_last) add_queries(task_, tile_[index + 1].first_row, tile_[index + 1].rows);
+    if (begins && !is_last) add_queries(task_, tile_[index + 1].first_row, tile_[index + 1].rows, ahead);
     if (ends && is_last && next != nullptr)
-      add_queries(*next, next->first_row, next->rows < tile_rows<C> ? next->rows : std::int64_t{tile_rows<C>});
+      add_queries(*next, next->first_row, next->rows < tile_rows<C> ? next->rows : std::int64_t{tile_rows<C>}, ahead);
     if (ends)
-      ahead.add_tile<T>(task_, tile.first_row, tile.rows, task_.out, task_.out_head_stride, task_.out_stride,
-                        task_.value_size);
+      ahead.add_tile(task_, tile.first_row, tile.rows, task_.out, task_.out_head_stride * size, task_.out_stride * size,
+                     task_.value_size * size);
     if (A::fetches_keys) {
       if (block.begin + block.count < highest_)
         add_keys(task_, block.begin + block.count, index, ahead);
@@ -169,10 +167,19 @@ class TiledAttention {
     }
     ahead.share_among(TileProducts<A>::count(block.count, task_.value_size));
   }
-  void add_keys(const AttentionTask& task, std::int64_t begin, int index, TileAhead& ahead) const {
-    const std::int64_t left = task.keys - begin;
-    ahead.add_keys<T>(task, begin, left < A::key_block ? left : std::int64_t{A::key_block}, index, tiles_);
+  static void add_queries(const AttentionTask& task, std::int64_t first_row, std::int64_t rows, TileAhead& ahead) {
+    ahead.add_tile(task, first_row, rows, task.query, task.query_head_stride * size, task.query_stride * size,
+                   task.head_size * size);
   }
+  void add_keys(const AttentionTask& task, std::int64_t begin, int index, TileAhead& ahead) const {
+    const std::int64_t left = task.keys - begin, count = left < A::key_block ? left : std::int64_t{A::key_block};
+    const std::int64_t first = begin + index * count / tiles_, rows = begin + (index + 1) * count / tiles_ - first;
+    ahead.add(static_cast<const T*>(task.key) + first * task.key_stride, task.key_stride * size, rows,
+              task.head_size * size);
+    ahead.add(static_cast<const T*>(task.value) + first * task.value_stride, task.value_stride * size, rows,
+              task.value_size * size);
+  }
+  static constexpr std::int64_t size = sizeof(T);
 
   const AttentionTask& task_;
   const Workspace<C> workspace_;

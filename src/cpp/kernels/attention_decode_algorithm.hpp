@@ -128,9 +128,27 @@ struct Decoding {
     if (range.first < range.last) Multiplier::score(keys_of(range), rows, query, task.head_size, scores);
   }
 
+  // Whether the row sees whole blocks of keys, all that are scored, and nothing is done to their scores.
+  bool stays_as_it_is(int row, const ChunkRange& range) const {
+    return task.mask == nullptr && task.bias == nullptr && task.slopes == nullptr && task.softcap == 0.0 &&
+           low[row] <= range.begin + range.first && high[row] >= range.begin + range.last &&
+           range.first % block_keys<C> == 0 && range.last % block_keys<C> == 0;
+  }
+
   // Scores of one row, modified; its maximum. `all_seen` loses the lanes of keys in the range that the row may not see.
   C modify(int row, const ChunkRange& range, mask_vec<C>& all_seen) {
     using Integer = lane_integer<C>;
+    const vec<C> scale = broadcast<C>(Products::scales_queries ? C{1} : score_scale<C>(task));
+    C* own = scores + row * decode_chunk;
+    vec<C> maximum = broadcast<C>(negative_infinity<C>);
+    if (stays_as_it_is(row, range)) {
+      for (int block = range.first; block < range.last; block += block_keys<C>) {
+        const vec<C> score = load(own + block) * scale;
+        store(own + block, score);
+        maximum = max(maximum, score);
+      }
+      return reduce_max<C>(maximum);
+    }
     const auto within = [&](std::int64_t key) {
       const std::int64_t relative = key - range.begin;
       return broadcast_integer<C>(static_cast<Integer>(relative < 0              ? 0
@@ -146,14 +164,11 @@ struct Decoding {
                                          : static_cast<const T*>(task.bias) +
                                                offset(row, task.bias_head_stride, task.bias_query_stride) +
                                                range.begin * task.bias_key_stride;
-    const vec<C> scale = broadcast<C>(Products::scales_queries ? C{1} : score_scale<C>(task));
     vec<C> slope{}, position{};
     if (task.slopes != nullptr) {
       slope = broadcast<C>(static_cast<const C*>(task.slopes)[head_of[row]] * static_cast<C>(log2_e));
       position = broadcast<C>(static_cast<C>(task.query_offset + query_of[row] - range.begin));
     }
-    C* own = scores + row * decode_chunk;
-    vec<C> maximum = broadcast<C>(negative_infinity<C>);
     for (int block = first_block<C>(range); block < range.last; block += block_keys<C>) {
       const int left = range.last - block < block_keys<C> ? range.last - block : block_keys<C>;
       const mask_vec<C> key = lane_index<C>() + broadcast_integer<C>(block);

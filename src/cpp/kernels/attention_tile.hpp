@@ -123,7 +123,7 @@ void place_tile(const AttentionTask& task, const Workspace<C>& workspace, int in
 }
 
 template <class T, class C = compute_type<T>>
-void begin_tile(const AttentionTask& task, Tile<C>& tile) {
+__attribute__((noinline)) void begin_tile(const AttentionTask& task, Tile<C>& tile) {
   const vec<C> scale = broadcast<C>(score_scale<C>(task));
   const T* queries = static_cast<const T*>(task.query);
   gather_transposed<C>(
@@ -143,7 +143,7 @@ void begin_tile(const AttentionTask& task, Tile<C>& tile) {
 
 // out = O / l, the log-sum-exp, and in tile.sum what store_weights multiplies by.
 template <class T, class C = compute_type<T>>
-void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
+__attribute__((noinline)) void finish_tile(const AttentionTask& task, const Tile<C>& tile) {
   if (!tile.has_accumulated)
     for (std::int64_t i = 0; i < task.value_size * tile_rows<C>; i += lanes<C>) store(tile.accumulated + i, zero<C>());
   for (int first = 0; first < tile.rows; first += lanes<C>) {
