@@ -1,9 +1,14 @@
-"""What was collected from a stack of layers for one call of all of them: good until any layer changes."""
+"""What was collected from a stack of layers for one call of all of them: good until any layer changes.
+
+Any, since a layer does not know which stacks it is in: a layer that sets an attribute in every call has all
+stacks collect anew each time, which costs what it saves. Changes that go past attributes, such as
+``vars(layer).update(...)``, want a call of `layers_changed`.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 __all__ = ["Watched", "collected", "layers_changed"]
@@ -18,7 +23,8 @@ class _Collection(NamedTuple):
     found: Any
 
 
-# By the first layer of the stack. Neither layers nor parameters that a layer no longer has are kept alive.
+# By the first layer of the stack, one for each. Layers are not kept alive, and what they consisted of is
+# forgotten when one of them goes.
 _collections: weakref.WeakKeyDictionary[Any, _Collection] = weakref.WeakKeyDictionary()
 _state = object()  # of all layers: another one after each change
 
@@ -35,16 +41,24 @@ class Watched:
     """Base class of what layers consist of: an attribute that is set is a change."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(name, value)
-        layers_changed()
+        try:
+            super().__setattr__(name, value)
+        finally:  # whatever signal comes between the two
+            layers_changed()
 
     def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        layers_changed()
+        try:
+            super().__delattr__(name)
+        finally:
+            layers_changed()
+
+
+def _forget(_: weakref.ref[Any]) -> None:
+    layers_changed()
 
 
 def collected(
-    layers: Sequence[Any], key: tuple[Any, ...], collect: Callable[[], _Found | None]
+    layers: tuple[Any, ...], key: tuple[Any, ...], collect: Callable[[], _Found | None]
 ) -> _Found | None:
     """Return what `collect` finds, or found before for these layers and this key; None is not remembered."""
     state, collections = _state, _collections  # before collecting: a change meanwhile leaves it out of date
@@ -53,11 +67,12 @@ def collected(
         known is not None
         and known.state is state
         and known.key == key
-        and [layer() for layer in known.layers] == list(layers)
+        and tuple(layer() for layer in known.layers) == layers
     ):
         found: _Found = known.found
         return found
     fresh = collect()
     if fresh is not None:
-        collections[layers[0]] = _Collection(state, [weakref.ref(layer) for layer in layers], key, fresh)
+        references = [weakref.ref(layer, _forget) for layer in layers]
+        collections[layers[0]] = _Collection(state, references, key, fresh)
     return fresh

@@ -87,6 +87,6 @@ class Embedding(Module):
         ValueError
             If a number is outside the table.
         """
-        # Natively: between two tokens, weights drive the code of several NumPy functions out of the
-        # caches.
+        # Natively, though nothing is computed: between two tokens, weights drive the code of several NumPy
+        # functions out of the caches.
         return _core.embedding(x, self.weight.value)

@@ -105,8 +105,9 @@ class Parameter(Watched, ABC, Generic[Held]):
 
     def draw_from(self, initialise: Initialiser, rng: np.random.Generator | None) -> None:
         """Draw the value anew by `initialise`: from `rng` at once, or without it when it is next read."""
-        vars(self).pop("_held", None)
         self._initialise = initialise
+        vars(self).pop("_held", None)
+        layers_changed()
         if rng is not None:
             self.store(initialise(rng, self.shape))
 
@@ -360,9 +361,11 @@ def _change_all(
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{caller}: {name!r}: {error}") from error
-    for name, slot in slots.items():
-        vars(slot).update(vars(twins[name]))
-    layers_changed()
+    try:
+        for name, slot in slots.items():
+            vars(slot).update(vars(twins[name]))
+    finally:
+        layers_changed()
 
 
 def _entry(caller: str, name: str, value: ArrayLike) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import itertools
 import warnings
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from attnlib import nn
+from attnlib.nn import one_call
 
 torch = pytest.importorskip("torch")
 
@@ -136,7 +138,7 @@ def test_layers_begin_as_copies_that_are_independent(rng: np.random.Generator) -
         np.testing.assert_array_equal(array, states[1][name])
 
 
-def test_changes_of_layers_that_have_run(rng: np.random.Generator) -> None:
+def test_changes_of_layers_that_have_run(rng: np.random.Generator, tmp_path: Path) -> None:
     """What layers consist of is collected once; whatever changes them must be seen by the next call."""
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
     x = rng.standard_normal((5, 8), dtype=np.float32)
@@ -148,6 +150,14 @@ def test_changes_of_layers_that_have_run(rng: np.random.Generator) -> None:
             result = layer(result[None], mask=np.ones((1, 1, 5, 5), np.bool_))[0]
         return result
 
+    def change_through_a_file() -> None:
+        other = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+        other.save_packed(tmp_path / "other")
+        encoder.load_packed(tmp_path / "other")
+
+    def draw_anew() -> None:
+        encoder.layers[1].linear2.bias.draw_from(lambda rng, shape: np.full(shape, 0.25, np.float32), None)
+
     def change_list() -> None:
         encoder.layers[1] = copy.deepcopy(encoder.layers[0])
 
@@ -156,8 +166,10 @@ def test_changes_of_layers_that_have_run(rng: np.random.Generator) -> None:
 
     changes: list[Callable[[], object]] = [
         lambda: encoder.load_state_dict({k: v + np.float32(0.1) for k, v in encoder.state_dict().items()}),
+        change_through_a_file,
         change_list,
         change_parameter,
+        draw_anew,
         lambda: setattr(encoder.layers[1], "activation", "gelu"),
         lambda: setattr(encoder.layers[1].norm2, "eps", 0.5),
         lambda: setattr(encoder.layers[0], "norm_first", True),
@@ -176,6 +188,41 @@ def test_changes_of_layers_that_have_run(rng: np.random.Generator) -> None:
         before = after
 
 
+def test_layers_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    parts_of = one_call._encoder_parts
+    monkeypatch.setattr(one_call, "_encoder_parts", lambda layer, x: seen.append(layer) or parts_of(layer, x))
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    for _ in range(3):
+        encoder(np.zeros((3, 8), np.float32))
+    assert seen == encoder.layers
+    encoder.layers[0].anything = 1
+    encoder(np.zeros((3, 8), np.float32))
+    del encoder.layers[0].anything
+    encoder(np.zeros((3, 8), np.float32))
+    assert seen == 3 * encoder.layers
+
+
+def test_a_layer_that_changes_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another thread may do it: what was collected before the change is not taken for the next call."""
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8)
+    before = encoder(x)
+    encoder.layers[0].norm1.eps = 1e-5  # so that the next call collects
+    parts_of = one_call._encoder_parts
+
+    def change_after(layer: Any, x: Any) -> Any:
+        parts = parts_of(layer, x)
+        if layer is encoder.layers[0]:
+            layer.linear1.bias.store(np.ones(16, np.float32))
+        return parts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one_call, "_encoder_parts", change_after)
+        np.testing.assert_array_equal(encoder(x), before)
+    assert np.any(encoder(x) != before)
+
+
 def test_layers_and_parameters_that_are_gone_are_freed() -> None:
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
     encoder(np.zeros((3, 8), np.float32))
@@ -183,8 +230,11 @@ def test_layers_and_parameters_that_are_gone_are_freed() -> None:
     encoder.to("float64")
     assert old_bias() is None
     encoder(np.zeros((3, 8)))
-    layer = weakref.ref(encoder.layers[0])
-    del encoder
+    first, weight = encoder.layers[0], weakref.ref(encoder.layers[1].norm1.weight.value)
+    encoder.layers.pop()
+    assert weight() is None
+    layer = weakref.ref(first)
+    del encoder, first
     assert layer() is None
 
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from attnlib import nn
+from attnlib import _core, nn
 
 torch = pytest.importorskip("torch")
 
@@ -88,6 +88,10 @@ def test_embedding_refuses() -> None:
         layer([1.0])
     with pytest.raises(TypeError, match=r"^Embedding: x must be integers, got bool"):
         layer([True])
+    with pytest.raises(TypeError, match=r"^Embedding: x must be integers, got None"):
+        layer(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^Embedding: weight must be \(N, D\), got shape \(5,\)"):
+        _core.embedding([0], np.zeros(5, np.float32))
     with pytest.raises(ValueError, match=r"^Embedding: x holds 5, outside a table of 5 rows"):
         layer([1, 5])
     with pytest.raises(ValueError, match=r"^Embedding: x holds -1, outside"):

@@ -161,11 +161,11 @@ class TiledAttention {
     if (A::fetches_keys) {
       if (block.begin + block.count < highest_)
         add_keys(task_, block.begin + block.count, index, ahead);
-      else if (next != nullptr && next->key != task_.key)
+      else if (next != nullptr && next->key != task_.key)  // else they have just been read
         add_keys(*next, seen_keys(*next, next->first_row / next->heads).low / A::key_block * A::key_block, index,
                  ahead);
     }
-    ahead.share_among(TileProducts<A>::count(block.count, task_.value_size));
+    ahead.share_among(TileProducts<A>::products_of(block.count, task_.value_size));
   }
   static void add_queries(const AttentionTask& task, std::int64_t first_row, std::int64_t rows, TileAhead& ahead) {
     ahead.add_tile(task, first_row, rows, task.query, task.query_head_stride * size, task.query_stride * size,

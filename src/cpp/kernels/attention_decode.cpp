@@ -23,7 +23,7 @@ struct BlockMultiplier {
   // What is fetched while a block is read.
   static BlockAhead ahead_of(const ChunkRows<T>& chunk, int block) {
     const int done = block - first_block<C>(chunk.range);
-    if (done >= chunk.ahead.rows) return {reinterpret_cast<const char*>(chunk.rows + block * chunk.stride), 0, 0};
+    if (done >= chunk.ahead.rows) return BlockAhead::nothing(chunk.rows + block * chunk.stride);
     return {chunk.ahead.row + done * chunk.ahead.stride, chunk.ahead.stride, chunk.ahead.width};
   }
 
@@ -53,7 +53,7 @@ struct BlockMultiplier {
       const vec<C> weight = load(weights + block);
       for (int i = 0; i < block_keys<C>; ++i)
         if (weight[i] == C{0}) pointers[i] = zeros;
-      add_block_values<T>(pointers, {reinterpret_cast<const char*>(zeros), 0, 0}, 1, value_size, weights + block, out);
+      add_block_values<T>(pointers, BlockAhead::nothing(zeros), 1, value_size, weights + block, out);
     }
   }
 };

@@ -12,7 +12,8 @@
 // Within a chunk, blocks of as many keys as a register has lanes are walked: their rows of K (or V) stay in L1 for all
 // blocks of 4 rows, and of what is left, that meet them.
 //
-// Register budget. Scores: 4 rows x 4 keys of accumulators, 4 keys, 1 query, of 32 registers. The tree then takes 15
+// Register budget. Scores: 4 rows x 4 keys of accumulators, 4 keys, 1 query, of 32 registers (with 16: 2 keys); what
+// the keys before them have become waits in memory. The tree then takes 15
 // steps (two blends, a shuffle and an add) for 16 sums, where one sum after the other would take 64. Values: 4 rows x 4
 // registers of columns, 4 registers of V, 1 broadcast.
 //

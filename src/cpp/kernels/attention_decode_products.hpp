@@ -12,7 +12,7 @@ namespace {
 template <class C>
 constexpr int block_keys = lanes<C>;
 
-// Registers of columns that add_values keeps for each of up to 4 rows.
+// Registers that a product keeps for each of up to 4 rows: of keys that are scored together, or of columns.
 constexpr int decode_vectors = vector_bytes == 64 ? 4 : 2;
 
 template <class C>
@@ -140,7 +140,7 @@ namespace {
 // keys share the loads of the query, and become one register of a row before the next ones come.
 template <class T, int Rows, class C = compute_type<T>>
 void score_block(const T* const* keys, const BlockAhead& ahead, const C* query, std::int64_t head_size, C* scores) {
-  constexpr int step = block_keys<C> < 4 ? block_keys<C> : 4, steps = block_keys<C> / step;
+  constexpr int step = block_keys<C> < decode_vectors ? block_keys<C> : decode_vectors, steps = block_keys<C> / step;
   vec<C> part[Rows][steps];
 #pragma GCC unroll 4
   for (int i = 0; i < steps; ++i) {
@@ -172,7 +172,7 @@ template <class T, class C = compute_type<T>>
 ATTNLIB_INLINE void score_rows(const T* const* keys, const BlockAhead& ahead, int rows, const C* query,
                                std::int64_t head_size, C* scores) {
   const std::int64_t padded = DecodeProducts<T>::query_elements(1, head_size);
-  const BlockAhead nothing{reinterpret_cast<const char*>(keys[0]), 0, 0};
+  const BlockAhead nothing = BlockAhead::nothing(keys[0]);
   for_each_row_block(rows, [&]<int Rows>(int row) __attribute__((always_inline)) {
     score_block<T, Rows>(keys, row == 0 ? ahead : nothing, query + row * padded, head_size,
                          scores + row * decode_chunk);
@@ -188,7 +188,7 @@ ATTNLIB_INLINE void add_block_values(const T* const* values, const BlockAhead& a
     const Weight* own = weights + row * decode_chunk;
     C* place = out + row * stride;
     constexpr int width = Products::vectors * Products::columns;
-    const BlockAhead fetched = row == 0 ? ahead : BlockAhead{reinterpret_cast<const char*>(values[0]), 0, 0};
+    const BlockAhead fetched = row == 0 ? ahead : BlockAhead::nothing(values[0]);
     std::int64_t column = 0;
     const auto add = [&]<int Vectors>(int left) __attribute__((always_inline)) {
       constexpr int bytes = Vectors * Products::step_bytes;

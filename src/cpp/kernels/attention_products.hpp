@@ -142,7 +142,7 @@ struct TileProducts {
   using Element = typename A::Element;
 
   // How many products, each of which fetches its share of what is ahead, a tile and `keys` keys are.
-  static std::int64_t count(std::int64_t keys, std::int64_t value_size) {
+  static std::int64_t products_of(std::int64_t keys, std::int64_t value_size) {
     return keys / A::rows + value_size / A::rows;
   }
   static void scores(const Element* keys, std::int64_t stride, int first, int last, const C* query,

@@ -9,8 +9,8 @@ namespace attnlib::ATTNLIB_ISA {
 namespace {
 
 // One tile between blocks. It begins when it meets its first block of keys and ends after its last one: what it reads
-// and writes is then fetched a block ahead, and its sums are still near when they go out. Lanes beyond the task's last
-// row hold copies of it that see no key.
+// is then fetched in time, what it writes is asked for in its last block, and its sums are still near when they go out.
+// Lanes beyond the task's last row hold copies of it that see no key.
 template <class C>
 struct Tile {
   std::int64_t first_row;                                      // in the task's sequence and group

@@ -223,7 +223,8 @@ class AttentionRun {
       task.first_row = piece.first;
       task.rows = piece.count;
       AttentionTask next;
-      if (neighbours_follow_ && index + 1 < pieces_.size() && announce(pieces_[index + 1], next)) task.next = &next;
+      if (neighbours_follow_ && index + 1 < pieces_.size() && next_in_tiles(pieces_[index + 1], next))
+        task.next = &next;
       attend_(&task);
       return;
     }
@@ -242,7 +243,7 @@ class AttentionRun {
   }
 
   // What comes next, unless that is decoded.
-  bool announce(const AttentionPiece& piece, AttentionTask& next) {
+  bool next_in_tiles(const AttentionPiece& piece, AttentionTask& next) {
     const SequenceLengths length = lengths_(piece.sequence);
     if (is_decoded(call_.heads, length)) return false;
     next = call_.common;

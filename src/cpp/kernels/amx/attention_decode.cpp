@@ -169,7 +169,7 @@ struct TileMultiplier {
 
   // To the level-1 cache: tiles are read a row after the other.
   ATTNLIB_INLINE void fetch(RowsAhead& ahead, int lines) {
-    for (int i = 0; i < lines; ++i) RowsAhead::fetch<tile_bytes, 3>(&ahead);
+    for (int i = 0; i < lines; ++i) ahead.fetch(tile_bytes);
   }
 };
 

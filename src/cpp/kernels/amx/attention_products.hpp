@@ -52,7 +52,7 @@ struct TileProducts<TileArithmetic<bfloat16>> {
   using Element = bfloat16;
   static constexpr int step = A::step_elements;
 
-  static std::int64_t count(std::int64_t keys, std::int64_t value_size) {
+  static std::int64_t products_of(std::int64_t keys, std::int64_t value_size) {
     constexpr std::int64_t together = 2 * tile_units;
     return (keys + together - 1) / together + (A::value_rows(value_size) + together - 1) / together;
   }

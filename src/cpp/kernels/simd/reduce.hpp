@@ -18,9 +18,10 @@ ATTNLIB_INLINE vec<C> add_neighbours(vec<C> a, vec<C> b) {
   return pick_lanes<C>(a, b, own) + exchange_lanes<C>(pick_lanes<C>(a, b, other), distance);
 }
 
-// Lane i of the result is the sum of `distance` lanes of rows[i % count], where each group of as many lanes has been
-// added up already: log2(count) rounds, count - 1 steps in all. With a distance of 1 and as many rows as a register
-// has lanes, the sum over all lanes of rows[i]. The order depends on the register width alone.
+// Lane i of the result is the sum over a group of count * distance lanes of rows[i / distance % count], where groups of
+// `distance` lanes have been added up already, and rows are of as many groups: log2(count) rounds, count - 1 steps in
+// all. With a distance of 1 and as many rows as a register has lanes, it is the sum over all lanes of rows[i]. The
+// order depends on the register width alone.
 template <class C, int count, int distance = 1>
 ATTNLIB_INLINE vec<C> add_transposed(const vec<C>* rows) {
   if constexpr (count == 1)
