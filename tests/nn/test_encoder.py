@@ -165,8 +165,8 @@ def test_changes_of_layers_that_have_run(rng: np.random.Generator, tmp_path: Pat
         encoder.layers[0].linear1.bias.store(rng.standard_normal(16, dtype=np.float32))
 
     changes: list[Callable[[], object]] = [
-        lambda: encoder.load_state_dict({k: v + np.float32(0.1) for k, v in encoder.state_dict().items()}),
         change_through_a_file,
+        lambda: encoder.load_state_dict({k: v + np.float32(0.1) for k, v in encoder.state_dict().items()}),
         change_list,
         change_parameter,
         draw_anew,

@@ -190,16 +190,19 @@ struct Decoding {
   void exponentiate(int row, const ChunkRange& range, const Partial<C>& partial) {
     const C maximum = partial.maximum[row];
     const vec<C> reference = broadcast<C>(maximum == negative_infinity<C> ? C{0} : maximum);
+    // Where weights are rounded, their sum as they were before is of use for nothing else.
+    const bool wants_sum = Products::rounds_weights && (task.lse != nullptr || task.weights != nullptr);
     vec<C> sum = zero<C>(), used = zero<C>();
     for (int block = first_block<C>(range); block < range.last; block += block_keys<C>) {
       const std::int64_t place = row * decode_chunk + block;
-      const vec<C> weight = exp2_nonpositive(load(scores + place) - reference);
+      const vec<C> score = load(scores + place) - reference;
+      if (wants_sum) sum = sum + exp2_nonpositive(score);
+      const vec<C> weight = Products::weight_of(score);
       Products::store_weights(weight, weights + place);
-      sum = sum + weight;
-      if constexpr (Products::rounds_weights) used = used + load(weights + place);
+      used = used + weight;
     }
-    partial.sum[row] = reduce_add<C>(sum);
-    partial.used[row] = Products::rounds_weights ? reduce_add<C>(used) : partial.sum[row];
+    partial.used[row] = reduce_add<C>(used);
+    partial.sum[row] = wants_sum ? reduce_add<C>(sum) : partial.used[row];
   }
 
   void add_values(const ChunkRange& range, C* out) {

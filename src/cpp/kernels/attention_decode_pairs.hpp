@@ -72,9 +72,16 @@ struct DecodeProducts<bfloat16> {
     return result;
   }
 
-  // What has been summed up, from a column on.
-  ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) { return load(sums + column); }
+  // Sums of 32 columns lie in the order in which two rows interleave within 128 bits, which takes half of the ports
+  // that whole registers take: columns 0 to 3, 8 to 11 and so on, then the others.
+  ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) {
+    const C* group = sums + column / columns * columns;
+    return column % columns == 0 ? first_of_interleaved(load(group), load(group + lanes<C>))
+                                 : second_of_interleaved(load(group), load(group + lanes<C>));
+  }
 
+  // As exact as their rounding wants, and rounded.
+  ATTNLIB_INLINE vec<C> weight_of(vec<C> score) { return second_of_pairs(bit_cast<u32v>(exp2_to_be_cut(score))); }
   static void store_weights(vec<C> weights, Weight* target) {
     const u16v bits = narrow_weights(weights);
     __builtin_memcpy(target, &bits, sizeof bits);
@@ -95,7 +102,7 @@ struct DecodeProducts<bfloat16> {
         const std::int64_t own_left = Vectors > 1 ? columns : left;
         const u32v first = load_columns(values[key] + column + v * columns, own_left);
         const u32v second = load_columns(values[key + 1] + column + v * columns, own_left);
-        const PairsOfRows pairs = interleave(first, second);
+        const PairsOfRows pairs = interleave_within(first, second);
         value[2 * v] = pairs.low;
         value[2 * v + 1] = pairs.high;
       }

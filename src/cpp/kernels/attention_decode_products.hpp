@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/attention_decode_ahead.hpp"
+#include "kernels/attention_rows.hpp"
 #include "kernels/simd/reduce.hpp"
 
 namespace attnlib::ATTNLIB_ISA {
@@ -92,6 +93,7 @@ struct DecodeProducts {
   // What has been summed up, from a column on.
   ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) { return load(sums + column); }
 
+  ATTNLIB_INLINE vec<C> weight_of(vec<C> score) { return exp2_nonpositive(score); }
   static void store_weights(vec<C> weights, Weight* target) { store(target, weights); }
 
   // out[row][d] += sum_key weights[row][key] values[key][d] for Rows rows and Vectors registers of columns.

@@ -47,6 +47,17 @@ ATTNLIB_INLINE vec<C> modify_score(const AttentionTask& task, vec<C> score, vec<
   return seen ? score : broadcast<C>(negative_infinity<C>);
 }
 
+#if defined(ATTNLIB_DOT_BFLOAT16)
+// 2^x, x up to 8, to be cut to bfloat16: relative error 2^-12 before that, and rounding adds 2^-9. The
+// mantissa, 1 to 2 before it is scaled, comes with half of bfloat16's last digit, so that cutting rounds. Exactly 1 at
+// 0 and 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
+ATTNLIB_INLINE vec<float> exp2_to_be_cut(vec<float> x) {
+  constexpr float fit[] = {0x1.630fa37397a59p-1f, 0x1.df168379660cbp-3f, 0x1.27606132a69c8p-4f};
+  const vec<float> rest = above_whole(x);
+  return scale_by_power(fma(rest, polynomial(fit, rest), broadcast<float>(1.0f + 0x1p-8f)), x);
+}
+#endif
+
 // Entries that lie `stride` apart, into a dense buffer; out of line, since callers are unrolled and this is rare.
 template <class T>
 __attribute__((noinline)) void copy_strided(const T* from, std::int64_t stride, int count, T* entries) {

@@ -8,15 +8,6 @@
 namespace attnlib::ATTNLIB_ISA {
 namespace {
 
-// 2^x, x up to most_above, to be cut to bfloat16: relative error 2^-12 before that, and rounding adds 2^-9. The
-// mantissa, 1 to 2 before it is scaled, comes with half of bfloat16's last digit, so that cutting rounds. Exactly 1 at
-// 0 and 0 at -inf; NaN stays NaN. Fitted by tools/fit_polynomials.py.
-ATTNLIB_INLINE vec<float> exp2_to_be_cut(vec<float> x) {
-  constexpr float fit[] = {0x1.630fa37397a59p-1f, 0x1.df168379660cbp-3f, 0x1.27606132a69c8p-4f};
-  const vec<float> rest = above_whole(x);
-  return scale_by_power(fma(rest, polynomial(fit, rest), broadcast<float>(1.0f + 0x1p-8f)), x);
-}
-
 // How far a score may be above its row's reference, in units of log2: weights of 2^8 are as exact as those below 1.
 constexpr float most_above = 8.0f;
 

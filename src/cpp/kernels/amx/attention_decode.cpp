@@ -32,15 +32,6 @@ struct TileDecodeProducts : DecodeProducts<bfloat16> {
     for (std::int64_t pair = 0; pair < head_size / 2; ++pair)
       __builtin_memcpy(all + pair * tile_units + row, query + 2 * pair, sizeof(C));
   }
-  // Sums of 32 columns lie in the order in which two rows interleave within 128 bits: columns 0 to 3, 8 to 11 and so
-  // on, then the others.
-  ATTNLIB_INLINE vec<C> load_sums(const C* sums, std::int64_t column) {
-    const C* group = sums + column / step_elements * step_elements;
-    const __m512 even = load(group), odd = load(group + tile_units);
-    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i index = column % step_elements == 0 ? first : _mm512_add_epi32(first, _mm512_set1_epi32(8));
-    return _mm512_permutex2var_ps(even, index, odd);
-  }
 };
 
 struct TileMultiplier {
@@ -144,12 +135,11 @@ struct TileMultiplier {
       const bfloat16* rows[values_together];
       for (int i = 0; i < values_together; ++i) rows[i] = row_of(block + i);
       for (std::int64_t column = 0; column < value_size; column += step_elements) {
-        alignas(64) u32v pairs[2][values_together / 2];  // [even and odd columns by four][key / 2]
+        alignas(64) u32v pairs[2][values_together / 2];  // [columns as load_sums has them][key / 2]
         for (int i = 0; i < values_together; i += 2) {
-          const __m512i first = bit_cast<__m512i>(load_pairs(rows[i] + column));
-          const __m512i second = bit_cast<__m512i>(load_pairs(rows[i + 1] + column));
-          pairs[0][i / 2] = bit_cast<u32v>(_mm512_unpacklo_epi16(first, second));
-          pairs[1][i / 2] = bit_cast<u32v>(_mm512_unpackhi_epi16(first, second));
+          const PairsOfRows both = interleave_within(load_pairs(rows[i] + column), load_pairs(rows[i + 1] + column));
+          pairs[0][i / 2] = both.low;
+          pairs[1][i / 2] = both.high;
           fetch(ahead, 2);
         }
         load_tile<4>(out + column, out_bytes);

@@ -265,6 +265,20 @@ ATTNLIB_INLINE PairsOfRows interleave(u32v first, u32v second) {
   return {bit_cast<u32v>(_mm512_permutex2var_epi16(a, bit_cast<__m512i>(low), b)),
           bit_cast<u32v>(_mm512_permutex2var_epi16(a, bit_cast<__m512i>(high), b))};
 }
+// The same by instructions within 128 bits: columns 0 to 3, 8 to 11, 16 to 19 and 24 to 27, then the others.
+ATTNLIB_INLINE PairsOfRows interleave_within(u32v first, u32v second) {
+  const __m512i a = bit_cast<__m512i>(first), b = bit_cast<__m512i>(second);
+  return {bit_cast<u32v>(_mm512_unpacklo_epi16(a, b)), bit_cast<u32v>(_mm512_unpackhi_epi16(a, b))};
+}
+// Columns 0 to 15, and 16 to 31, of what lies in that order.
+ATTNLIB_INLINE vec<float> first_of_interleaved(vec<float> low, vec<float> high) {
+  const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  return _mm512_permutex2var_ps(low, index, high);
+}
+ATTNLIB_INLINE vec<float> second_of_interleaved(vec<float> low, vec<float> high) {
+  const __m512i index = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  return _mm512_permutex2var_ps(low, index, high);
+}
 // The first `count` (0..32) elements as pairs, zeros after them; no byte beyond is touched.
 ATTNLIB_INLINE u32v load_pairs_partial(const bfloat16* source, int count) {
   const auto mask = static_cast<__mmask32>((std::uint64_t{1} << count) - 1u);
