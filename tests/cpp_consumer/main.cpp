@@ -15,6 +15,7 @@
 #include "attnlib/ceiling.hpp"
 #include "attnlib/decoder_layers.hpp"
 #include "attnlib/dtype.hpp"
+#include "attnlib/embedding.hpp"
 #include "attnlib/encoder_layers.hpp"
 #include "attnlib/gated_feed_forward.hpp"
 #include "attnlib/lstm_steps.hpp"
