@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 LARGEST_MILLISECONDS = 60.0  # beyond `import numpy`
-LARGEST_MEGABYTES = 8.25
+LARGEST_MEGABYTES = 8.0
 PROCESSES = 15
 
 IMPORT = """

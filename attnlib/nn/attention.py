@@ -16,17 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from attnlib.arrays import as_array
 from attnlib.functional import attention, attention_varlen, linear
 from attnlib.nn.in_projection import InProjectionParameter
+from attnlib.nn.initialisers import constant, uniform, xavier_bound
 from attnlib.nn.kv_cache import KVCache
 from attnlib.nn.linear import Linear
-from attnlib.nn.module import (
-    ArrayParameter,
-    Module,
-    PackedParameter,
-    check_size,
-    constant,
-    uniform,
-    xavier_bound,
-)
+from attnlib.nn.module import ArrayParameter, Module, PackedParameter, check_size
 
 __all__ = ["MultiheadAttention"]
 

@@ -14,15 +14,14 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.functional import PackedWeight, linear, pack_weight
+from attnlib.nn.initialisers import Initialiser, uniform
 from attnlib.nn.module import (
     ArrayParameter,
-    Initialiser,
     Module,
     Parameter,
     as_float_array,
     check_size,
     packed_shapes,
-    uniform,
 )
 
 __all__ = ["Conv1d"]

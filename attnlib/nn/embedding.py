@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib import _core
-from attnlib.nn.module import ArrayParameter, Module, check_size, normal
+from attnlib.nn.initialisers import normal
+from attnlib.nn.module import ArrayParameter, Module, check_size
 
 __all__ = ["Embedding"]
 

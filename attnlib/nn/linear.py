@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.functional import linear
-from attnlib.nn.module import ArrayParameter, Module, PackedParameter, check_size, uniform
+from attnlib.nn.initialisers import uniform
+from attnlib.nn.module import ArrayParameter, Module, PackedParameter, check_size
 
 __all__ = ["Linear"]
 

@@ -9,7 +9,6 @@ numbers, so its array is made when it is first read.
 from __future__ import annotations
 
 import copy
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +21,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from attnlib.arrays import as_array
 from attnlib.functional import PackedWeight, load_packed, pack_weight, save_packed
 from attnlib.nn.collected import Watched, layers_changed
+from attnlib.nn.initialisers import Initialiser
 
 __all__ = ["ArrayParameter", "Module", "PackedParameter", "Parameter"]
-
-Initialiser = Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
 
 _FLOATS = frozenset(np.dtype(d) for d in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16))
 
@@ -40,26 +38,6 @@ def is_quantised(dtype: DTypeLike) -> bool:
 
 Held = TypeVar("Held")
 Self = TypeVar("Self", bound="Module")
-
-
-def uniform(rng: np.random.Generator, shape: tuple[int, ...], *, bound: float) -> NDArray[Any]:
-    """Draw float32 numbers evenly from ``[-bound, bound)``."""
-    return rng.uniform(-bound, bound, shape).astype(np.float32)
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Draw float32 numbers of the standard normal distribution."""
-    return rng.standard_normal(shape, dtype=np.float32)
-
-
-def constant(rng: np.random.Generator, shape: tuple[int, ...], *, value: float) -> NDArray[Any]:
-    """Make a float32 array of one value; it takes nothing from `rng`."""
-    return np.full(shape, value, dtype=np.float32)
-
-
-def xavier_bound(rows: int, columns: int) -> float:
-    """Compute the bound of Xavier's uniform distribution (Glorot and Bengio, 2010) for a weight."""
-    return math.sqrt(6 / (rows + columns)) if rows + columns else 0.0
 
 
 def check_size(layer: str, **sizes: int) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnlib.arrays import as_array, optional_array
 from attnlib.functional import layer_norm, rms_norm
-from attnlib.nn.module import ArrayParameter, Module, check_size, constant
+from attnlib.nn.initialisers import constant
+from attnlib.nn.module import ArrayParameter, Module, check_size
 
 __all__ = ["LayerNorm", "RMSNorm"]
 

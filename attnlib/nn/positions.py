@@ -17,7 +17,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.functional import sinusoidal_encoding
-from attnlib.nn.module import ArrayParameter, Module, as_float_array, check_size, normal
+from attnlib.nn.initialisers import normal
+from attnlib.nn.module import ArrayParameter, Module, as_float_array, check_size
 
 __all__ = ["LearnedPositionalEncoding", "PositionalEncoding", "RelativePositionBias", "alibi_slopes"]
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnlib.functional import PackedWeight
-from attnlib.nn.module import ArrayParameter, Module, PackedParameter, as_float_array, check_size, uniform
+from attnlib.nn.initialisers import uniform
+from attnlib.nn.module import ArrayParameter, Module, PackedParameter, as_float_array, check_size
 
 __all__ = ["OneState", "Recurrent"]
 

@@ -15,7 +15,8 @@ from attnlib.arrays import as_array
 from attnlib.nn.decoder import TransformerDecoder
 from attnlib.nn.decoder_layer import TransformerDecoderLayer
 from attnlib.nn.encoder import TransformerEncoder, TransformerEncoderLayer
-from attnlib.nn.module import Module, uniform, xavier_bound
+from attnlib.nn.initialisers import uniform, xavier_bound
+from attnlib.nn.module import Module
 from attnlib.nn.normalization import LayerNorm
 from attnlib.nn.sublayers import check_lengths, check_mask, check_tokens
 

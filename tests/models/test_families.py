@@ -43,6 +43,15 @@ def test_a_family(family: str, tmp_path: Path) -> None:
     assert_close(encoder.encode(folders.TEXTS, normalize=False), means(model))
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_a_single_text_has_the_bits_of_one_among_others(family: str, tmp_path: Path) -> None:
+    """Its positions are the beginning of the table; those of several texts are gathered."""
+    encoder = models.load(folders.make(tmp_path / "model", family).write())
+    together = encoder.encode(folders.TEXTS)
+    for text, vector in zip(folders.TEXTS, together, strict=True):
+        np.testing.assert_array_equal(encoder.encode(text), vector)
+
+
 @pytest.mark.parametrize("name", ["xlm-roberta", "camembert"])
 def test_other_names_of_roberta(name: str, tmp_path: Path) -> None:
     model = folders.make(tmp_path / "model", "roberta")

@@ -229,3 +229,33 @@ def test_bad_input(decoder: nn.TransformerDecoder, rng: np.random.Generator) -> 
         nn.DecoderPast(nn.KVCache(1, 2, 4, 8), nn.KVCache(2, 2, 4, 8))
     with pytest.raises(ValueError, match="memory has 3 sequences, expected 1 or the 2 of target"):
         nn.DecoderPast(nn.KVCache(1, 2, 4, 8), nn.KVCache(1, 3, 4, 8))
+
+
+def test_changes_of_layers_that_have_run(decoder: nn.TransformerDecoder, rng: np.random.Generator) -> None:
+    """What layers consist of is collected once; whatever changes them must be seen by the next step."""
+    token, memory = draw(rng, 2, 1, 16), draw(rng, 2, 5, 16)
+
+    def draw_bias() -> None:
+        decoder.layers[0].linear1.bias.store(draw(rng, 24))
+
+    def load() -> None:
+        decoder.load_state_dict({k: v + np.float32(0.1) for k, v in decoder.state_dict().items()})
+
+    before = decoder(token, cache=decoder.begin(memory))
+    for change in (
+        draw_bias,
+        load,
+        lambda: setattr(decoder.layers[1], "activation", "relu"),
+        lambda: setattr(decoder.layers[2].norm3, "eps", 0.5),
+        lambda: decoder.layers.pop(),
+    ):
+        change()
+        after = decoder(token, cache=decoder.begin(memory))
+        assert np.any(after != before), change
+        # A mask that removes nothing: each layer is called by itself, and nothing is collected.
+        everything = np.ones((1, 1, 1, 5), np.bool_)
+        np.testing.assert_array_equal(
+            after, decoder(token, cache=decoder.begin(memory), memory_mask=everything)
+        )
+        np.testing.assert_array_equal(after, decoder(token, cache=decoder.begin(memory)))
+        before = after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import warnings
 import weakref
@@ -16,6 +17,8 @@ import pytest
 
 from attnlib import nn
 from attnlib.nn import one_call
+from attnlib.nn.initialisers import constant
+from attnlib.nn.module import ArrayParameter
 
 torch = pytest.importorskip("torch")
 
@@ -221,6 +224,30 @@ def test_a_layer_that_changes_while_it_is_looked_at(monkeypatch: pytest.MonkeyPa
         patch.setattr(one_call, "_encoder_parts", change_after)
         np.testing.assert_array_equal(encoder(x), before)
     assert np.any(encoder(x) != before)
+
+
+def test_a_call_while_parameters_are_loaded(rng: np.random.Generator) -> None:
+    """As of a signal handler: it sees the old parameters, and the next call the new ones."""
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    x = rng.standard_normal((3, 8), dtype=np.float32)
+    before = encoder(x)
+    meanwhile: list[Any] = []
+
+    class CallingParameter(ArrayParameter):
+        def store(self, array: Any) -> None:
+            super().store(array)
+            meanwhile.append(encoder(x))
+
+    state = encoder.state_dict()
+    last = encoder.layers[-1].norm2
+    last.bias = CallingParameter((8,), functools.partial(constant, value=0.0))
+    np.testing.assert_array_equal(encoder(x), before)
+    encoder.load_state_dict({name: value + np.float32(0.25) for name, value in state.items()})
+    after = encoder(x)
+    np.testing.assert_array_equal(meanwhile, [before])
+    fresh = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2)
+    fresh.load_state_dict(encoder.state_dict())
+    np.testing.assert_array_equal(after, fresh(x))
 
 
 def test_layers_and_parameters_that_are_gone_are_freed() -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from attnlib import nn
 from attnlib.models.files.config import JsonFile
-from attnlib.nn.module import ArrayParameter, normal
+from attnlib.nn.initialisers import normal
+from attnlib.nn.module import ArrayParameter
 
 __all__ = ["ACTIVATIONS", "NAMES", "BertConfig", "BertModel", "WeightNames", "read_config", "read_sizes"]
 

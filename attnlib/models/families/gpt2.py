@@ -12,7 +12,8 @@ from attnlib import nn
 from attnlib.models.families.decoder import Decoder, attend
 from attnlib.models.files.checkpoint import Checkpoint, Source, fill
 from attnlib.models.files.config import Fields
-from attnlib.nn.module import ArrayParameter, normal
+from attnlib.nn.initialisers import normal
+from attnlib.nn.module import ArrayParameter
 
 __all__ = ["Gpt2Config", "Gpt2Model", "read_config"]
 

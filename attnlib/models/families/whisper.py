@@ -23,7 +23,8 @@ from attnlib.models.families.encoder_decoder_names import (
 from attnlib.models.files.checkpoint import Checkpoint, fill
 from attnlib.models.files.config import Fields
 from attnlib.models.files.ctranslate2_file import CTranslate2File
-from attnlib.nn.module import ArrayParameter, as_float_array, normal
+from attnlib.nn.initialisers import normal
+from attnlib.nn.module import ArrayParameter, as_float_array
 
 __all__ = ["WhisperConfig", "WhisperModel", "read_config", "read_ctranslate2_config"]
 
