@@ -54,6 +54,44 @@ def test_shapes(
 
 
 @by_dtype
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 16), (3, 40), (9, 16), (23, 48), (64, 64), (97, 32), (10, 17)]
+)
+def test_batches(rows: int, columns: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """However the matrices of a batch lie, each has the bits of its own product, with any threads."""
+    depth = 24
+    a, b = normal(rng, (3, 4, rows, depth), dtype), normal(rng, (3, 4, depth, columns), dtype)
+    swapped_a = np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2)
+    swapped_b = np.ascontiguousarray(b.swapaxes(1, 2)).swapaxes(1, 2)
+    transposed_b = np.ascontiguousarray(b.swapaxes(2, 3)).swapaxes(2, 3)
+    apart = np.zeros((3, 4, rows + 2, columns + 3), dtype)
+    batches = [
+        (a, b, None),
+        (a[::-1], b, None),
+        (a[:, ::2], b[:, 1::2], None),
+        (swapped_a, b, None),
+        (a, swapped_b, None),
+        (a, transposed_b, None),
+        (a, b[1, 2], None),
+        (a, b[:, :1], None),
+        (a[2, 1], b, None),
+        (a, b, apart[:, :, 1:-1, 2:-1]),
+    ]
+    for left, right, out in batches:
+        leading = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        lefts = np.broadcast_to(left, (*leading, rows, depth)).reshape(-1, rows, depth)
+        rights = np.broadcast_to(right, (*leading, depth, columns)).reshape(-1, depth, columns)
+        one_by_one = [al.matmul(x, y) for x, y in zip(lefts, rights, strict=True)]
+        for threads in (1, 3):
+            with al.num_threads(threads):
+                found = al.matmul(left, right, out=out)
+            assert found.shape == (*leading, rows, columns)
+            np.testing.assert_array_equal(found.reshape(-1, rows, columns), one_by_one)
+    apart[:, :, 1:-1, 2:-1] = 0
+    assert not apart.astype(np.float32).any()
+
+
+@by_dtype
 @pytest.mark.parametrize("m", (0, 1, 2, 3, 5, 7, 8, 9, 13, 15, 17, 33, 65) if not FULL else range(100))
 def test_every_remainder(m: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """Rows, columns and depths on both sides of any tile."""

@@ -14,22 +14,25 @@
 namespace attnlib {
 namespace {
 
-// The rows of a view whose leading axes can be walked with one stride, such as any C-contiguous array.
-struct Rows {
+// Axes that can be walked as one with one stride, such as any of a C-contiguous array.
+struct Walk {
   std::int64_t count, stride;
 };
-std::optional<Rows> collapse_rows(const TensorView& view) {
-  Rows rows{1, 0};
-  for (int axis = view.rank() - 2; axis >= 0; --axis) {
-    const std::int64_t extent = view.shape[axis];
+std::optional<Walk> walk_of(const Shape& shape, const Shape& strides) {
+  Walk walk{1, 0};
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    const std::int64_t extent = shape[axis];
     if (extent == 1) continue;
-    if (rows.count == 1)
-      rows.stride = view.strides[axis];
-    else if (view.strides[axis] != rows.stride * rows.count)
+    if (walk.count == 1)
+      walk.stride = strides[axis];
+    else if (strides[axis] != walk.stride * walk.count)
       return std::nullopt;
-    rows.count *= extent;
+    walk.count *= extent;
   }
-  return rows;
+  return walk;
+}
+std::optional<Walk> walk_of_rows(const TensorView& view) {
+  return walk_of(view.shape.first(std::max(view.rank() - 1, 0)), view.strides);
 }
 
 // np.matmul's promotion of 1-D arguments: (n,) is (1, n) on the left and (n, 1) on the right.
@@ -88,8 +91,8 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
   const bool column_out = b_given.rank() == 1 && a_given.rank() > 1;
   // One b for the whole batch: its rows are one long product, if one stride walks them.
   if (b.rank() == 2 && !column_out) {
-    const auto a_rows = collapse_rows(a);
-    const auto out_rows = a_given.rank() > 1 ? collapse_rows(out_given) : Rows{1, 0};
+    const auto a_rows = walk_of_rows(a);
+    const auto out_rows = a_given.rank() > 1 ? walk_of_rows(out_given) : Walk{1, 0};
     if (a_rows && out_rows) {
       product.rows = a_rows->count;
       product.a_stride = a_rows->stride;
@@ -102,28 +105,31 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
   const Shape a_strides = broadcast_strides(a.shape.first(a.rank() - 2), a.strides, leading, "matmul: a");
   const Shape b_strides = broadcast_strides(b.shape.first(b.rank() - 2), b.strides, leading, "matmul: b");
   const std::int64_t batch = leading.size();
-  const double nanoseconds = product_nanoseconds(rows, columns, depth, static_cast<double>(dtype_size(a.dtype)));
+  const double size = static_cast<double>(dtype_size(a.dtype));
+  const double nanoseconds = product_nanoseconds(rows, columns, depth, size);
   const int threads = threads_for(nanoseconds * static_cast<double>(batch));
-  // A thread's next matrices are fetched while it multiplies these, if the caches can wait with them.
-  const double both_bytes = static_cast<double>(depth) * (static_cast<double>(rows) + static_cast<double>(columns)) *
-                            static_cast<double>(dtype_size(a.dtype));
-  const bool across = batch >= 4 * threads && nanoseconds < 1e7;
-  const bool fetches_next = (across || threads == 1) && both_bytes <= 256.0 * 1024.0;
+
+  const auto a_walk = walk_of(leading, a_strides), b_walk = walk_of(leading, b_strides);
+  const auto out_walk = walk_of(leading, out_leading_strides);
+  if (a_walk && b_walk && out_walk && takes_batch(product)) {
+    product.batch = batch;
+    product.a_batch_stride = a_walk->stride;
+    product.b_batch_stride = b_walk->stride;
+    product.out_batch_stride = out_walk->stride;
+    // If the caches can wait with them, and the same thread multiplies them.
+    const double elements = static_cast<double>(depth) * (static_cast<double>(rows) + static_cast<double>(columns));
+    product.fetches_next = elements * size <= 256.0 * 1024.0 && (threads == 1 || batch >= 4 * threads);
+    run_product(product, threads);
+    return;
+  }
   const auto run = [&](std::int64_t index, int threads_of_one) {
     Product one = product;
     one.a = a.at(offset_of(index, leading, a_strides, leading_axes));
     one.b = b.at(offset_of(index, leading, b_strides, leading_axes));
     one.out = out_given.at(offset_of(index, leading, out_leading_strides, leading_axes));
-    if (fetches_next && index + 1 < batch) {
-      const std::int64_t size = dtype_size(a.dtype), a_bytes = rows * depth * size, b_bytes = depth * columns * size;
-      const bool a_follows = a.at(offset_of(index + 1, leading, a_strides, leading_axes)) == one.a + a_bytes;
-      const bool b_follows = b.at(offset_of(index + 1, leading, b_strides, leading_axes)) == one.b + b_bytes;
-      one.a_bytes_after = a_follows ? a_bytes : 0;
-      one.b_bytes_after = b_follows ? b_bytes : 0;
-    }
     run_product(one, threads_of_one);
   };
-  if (across) {
+  if (batch >= 4 * threads && nanoseconds < 1e7) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });
   } else {
     for (std::int64_t index = 0; index < batch; ++index) run(index, 0);
@@ -178,9 +184,9 @@ void run_linear(Product product, const TensorView& x, const LinearOptions& optio
   const auto run = [&](const Product& whole) {
     run_product(options.members > 1 ? share_of(whole, options.member, options.members) : whole, options.threads);
   };
-  const auto x_rows = collapse_rows(x);
-  const auto out_rows = collapse_rows(out);
-  const auto residual_rows = options.residual == nullptr ? Rows{0, 0} : collapse_rows(*options.residual);
+  const auto x_rows = walk_of_rows(x);
+  const auto out_rows = walk_of_rows(out);
+  const auto residual_rows = options.residual == nullptr ? Walk{0, 0} : walk_of_rows(*options.residual);
   if (x_rows && out_rows && residual_rows) {
     product.rows = x_rows->count;
     product.a = x.at(0);

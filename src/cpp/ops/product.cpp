@@ -39,7 +39,7 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
   auto [multiply, tile, most_rows] = multiplication(p.dtype, panels.kind, p.depth);
   const std::int64_t width = panel_width_of(panels.kind);
   // Many threads want many blocks.
-  if (ceil_div(p.rows, most_rows) * ceil_div(p.columns, width) < 4 * static_cast<std::int64_t>(threads))
+  if (p.batch * ceil_div(p.rows, most_rows) * ceil_div(p.columns, width) < 4 * static_cast<std::int64_t>(threads))
     most_rows = std::min(most_rows, largest_block_rows);
   const std::int64_t row_blocks = std::max<std::int64_t>(ceil_div(p.rows, most_rows), 1);
   const std::int64_t block_rows = ceil_div(ceil_div(p.rows, row_blocks), tile) * tile;
@@ -48,14 +48,18 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
   // is short, and soon most of it would be beginning and ending. One thread's order is the same in one task, whose
   // columns are dealt out evenly.
   const std::int64_t tasks_wanted = (p.rows > 128 ? 8 : 4) * static_cast<std::int64_t>(threads);
-  const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(tasks_wanted, row_blocks);
+  const std::int64_t groups_wanted = threads == 1 ? 1 : ceil_div(tasks_wanted, p.batch * row_blocks);
   const std::int64_t group = std::clamp<std::int64_t>(panel_count / std::max<std::int64_t>(groups_wanted, 1), 1, 16);
   const std::int64_t groups = ceil_div(panel_count, group);
   const std::int64_t compute_size = dtype_size(compute_dtype(p.dtype));
   const std::int64_t group_size = p.packed == nullptr ? 1 : p.packed->group_size();
-  parallel_for(row_blocks * groups, threads, [&, multiply = multiply](std::int64_t task) {
-    const std::int64_t row = task / groups * block_rows;
-    const std::int64_t panel = task % groups * group;
+  const std::int64_t size = dtype_size(p.dtype), tasks_of_one = row_blocks * groups;
+  const bool a_follows = p.fetches_next && p.a_batch_stride == p.rows * p.depth;
+  const bool b_follows = p.fetches_next && p.b_batch_stride == p.depth * p.columns && groups == 1;
+  parallel_for(p.batch * tasks_of_one, threads, [&, multiply = multiply](std::int64_t task) {
+    const std::int64_t item = task / tasks_of_one, of_item = task % tasks_of_one;
+    const std::int64_t row = of_item / groups * block_rows;
+    const std::int64_t panel = of_item % groups * group;
     const std::int64_t column = panel * width;
     if (row >= p.rows) return;
     MatmulBlock block{};
@@ -63,18 +67,21 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
     block.columns = std::min(group * width, p.columns - column);
     block.depth = ceil_div(p.depth, unit_depth(panels.kind, group_size));
     left.give(block, row);
+    block.left = static_cast<const std::byte*>(block.left) + item * p.a_batch_stride * size;
     // Rows that follow in memory, if they lie end to end, lest what is between them be fetched too.
     const std::int64_t rows_after = std::min(block_rows, p.rows - row - block.rows);
-    block.left_bytes_after = rows_after > 0 ? left.bytes_end_to_end(rows_after) : left.in_place() ? p.a_bytes_after : 0;
-    block.panel_bytes_after = panels.data == p.b && groups == 1 ? p.b_bytes_after : 0;
-    block.panels = panels.data + panel * panels.one_panel;
+    const bool is_last = item + 1 == p.batch;
+    block.left_bytes_after = rows_after > 0          ? left.bytes_end_to_end(rows_after)
+                             : a_follows && !is_last ? p.rows * p.depth * size
+                                                     : 0;
+    block.panel_bytes_after = b_follows && !is_last ? p.depth * p.columns * size : 0;
+    block.panels = panels.data + item * p.b_batch_stride * size + panel * panels.one_panel;
     block.panel_stride = panels.panel_stride;
     block.depth_stride = panels.depth_stride;
-    block.out = p.out + (row * p.out_stride + column) * dtype_size(p.dtype);
+    block.out = p.out + (item * p.out_batch_stride + row * p.out_stride + column) * size;
     block.out_stride = p.out_stride;
     block.bias = p.bias == nullptr ? nullptr : p.bias + column * compute_size;
-    block.residual =
-        p.residual == nullptr ? nullptr : p.residual + (row * p.residual_stride + column) * dtype_size(p.dtype);
+    block.residual = p.residual == nullptr ? nullptr : p.residual + (row * p.residual_stride + column) * size;
     block.residual_stride = p.residual_stride;
     block.activation = p.activation;
     block.group_size = group_size;
@@ -189,9 +196,26 @@ const char* name_of(ProductKind kind) {
   return names[index_of(kind)];
 }
 
-// A row-major b of the compute type and few rows: nothing is packed.
 bool is_row_major(const Product& p) {
-  return p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
+  return p.packed == nullptr && p.b_column_stride == 1 && p.dtype == compute_dtype(p.dtype) && p.depth > 0;
+}
+
+// Few rows and a row-major b of the compute type: nothing is packed.
+bool is_walked_by_rows(const Product& p) { return is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue(); }
+
+ProductKind kind_of_unpacked(const Product& p) {
+  if (p.dtype == DType::float64) return ProductKind::float64;
+  return p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot ? ProductKind::bfloat16_dot
+                                                                          : ProductKind::float32;
+}
+
+// A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers on
+// every rung.
+bool has_own_panels(const Product& p) {
+  const std::int64_t size = dtype_size(p.dtype), step_bytes = panel_width_of(kind_of_unpacked(p)) * size;
+  const std::int64_t stride_bytes = p.b_depth_stride * size;
+  const bool small = p.depth * stride_bytes <= most_bytes_in_place && p.b_depth_stride == p.columns;
+  return is_row_major(p) && (p.rows < rows_worth_packing(step_bytes, stride_bytes) || small) && p.columns % 16 == 0;
 }
 
 void run_row_major(const Product& p, int threads) {
@@ -199,17 +223,18 @@ void run_row_major(const Product& p, int threads) {
   const std::int64_t size = dtype_size(p.dtype);
   // Whole cache lines for each thread; as many columns as keep the sums in the level-1 cache.
   const std::int64_t columns = std::clamp<std::int64_t>(ceil_div(ceil_div(p.columns, threads), 64) * 64, 64, 2048);
-  parallel_for(ceil_div(p.columns, columns), threads, [&](std::int64_t task) {
-    const std::int64_t column = task * columns;
+  const std::int64_t tasks_of_one = ceil_div(p.columns, columns);
+  parallel_for(p.batch * tasks_of_one, threads, [&](std::int64_t task) {
+    const std::int64_t item = task / tasks_of_one, column = task % tasks_of_one * columns;
     MatmulRowMajor part{};
     part.rows = p.rows;
     part.columns = std::min(columns, p.columns - column);
     part.depth = p.depth;
-    part.a = p.a;
+    part.a = p.a + item * p.a_batch_stride * size;
     part.a_stride = p.a_stride;
-    part.b = p.b + column * size;
+    part.b = p.b + (item * p.b_batch_stride + column) * size;
     part.b_stride = p.b_depth_stride;
-    part.out = p.out + column * size;
+    part.out = p.out + (item * p.out_batch_stride + column) * size;
     part.out_stride = p.out_stride;
     multiply(&part);
   });
@@ -246,6 +271,8 @@ Product share_of(const Product& product, std::int64_t member, std::int64_t membe
   return share;
 }
 
+bool takes_batch(const Product& p) { return is_walked_by_rows(p) || has_own_panels(p); }
+
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
   if (threads == 0)
@@ -253,10 +280,10 @@ void run_product(const Product& p, int threads) {
         p.packed == nullptr ? product_nanoseconds(p.rows, p.columns, p.depth, static_cast<double>(dtype_size(p.dtype)))
                             : product_nanoseconds(p.rows, *p.packed));
   DispatchRecord& record = dispatch_record();
-  const bool dot = p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot;
   if (p.packed != nullptr) {
     ProductKind kind = kind_of(p.packed->format());
-    if (dot && kind == ProductKind::bfloat16) kind = ProductKind::bfloat16_dot;
+    if (kind == ProductKind::bfloat16 && p.dtype == DType::bfloat16 && kernels().matmul->has_bfloat16_dot)
+      kind = ProductKind::bfloat16_dot;
     record.kernel = name_of(kind);
     record.plan = "packed weight";
     Panels panels = packed_panels(p.packed->panels(), kind, p.depth, p.packed->group_size());
@@ -264,27 +291,20 @@ void run_product(const Product& p, int threads) {
     run_packed(p, kind, panels, threads);
     return;
   }
-  if (is_row_major(p) && p.rows < rows_worth_tiles && !p.has_epilogue()) {
-    record.kernel = name_of(p.dtype == DType::float64 ? ProductKind::float64 : ProductKind::float32);
+  const ProductKind kind = kind_of_unpacked(p);
+  record.kernel = name_of(kind);
+  if (is_walked_by_rows(p)) {
     record.plan = "few rows, the matrix read row by row";
     run_row_major(p, threads);
     return;
   }
-  const ProductKind kind = dot                         ? ProductKind::bfloat16_dot
-                           : p.dtype == DType::float64 ? ProductKind::float64
-                                                       : ProductKind::float32;
-  record.kernel = name_of(kind);
-  if (p.dtype == DType::bfloat16 && !dot)
+  if (p.dtype == DType::bfloat16 && kind == ProductKind::float32)
     record.add_note(nullptr, "widened to float32: no dot product of bfloat16 on this instruction set");
-  // A row-major b serves as its own panels if no tile would read past the end of a row: 16 columns are whole registers
-  // on every rung.
-  const std::int64_t size = dtype_size(p.dtype), step_bytes = panel_width_of(kind) * size;
-  const std::int64_t stride_bytes = p.b_depth_stride * size;
-  const bool small = p.depth * stride_bytes <= most_bytes_in_place && p.b_depth_stride == p.columns;
-  if (is_row_major(p) && (p.rows < rows_worth_packing(step_bytes, stride_bytes) || small) && p.columns % 16 == 0) {
+  if (has_own_panels(p)) {
     record.plan = "the matrix read in place";
+    const std::int64_t width = panel_width_of(kind);
     const ProductRows left(p, kind, 1, threads);
-    run_blocks(p, left, {p.b, kind, panel_width_of(kind), p.b_depth_stride, step_bytes}, threads);
+    run_blocks(p, left, {p.b, kind, width, p.b_depth_stride, width * dtype_size(p.dtype)}, threads);
     return;
   }
   record.plan = "the matrix packed on the way (a PackedWeight saves that)";

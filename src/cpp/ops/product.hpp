@@ -20,20 +20,25 @@ struct Product {
   std::int64_t first_column = 0;
   const std::byte* b = nullptr;  // b[k * b_depth_stride + n * b_column_stride]
   std::int64_t b_depth_stride = 0, b_column_stride = 0;
-  // Bytes after a's last row, and after b, that the next product of a batch will read: fetched meanwhile.
-  std::int64_t a_bytes_after = 0, b_bytes_after = 0;
   std::byte* out = nullptr;  // contiguous along n
   std::int64_t out_stride = 0;
   const std::byte* bias = nullptr;  // of the compute type
   const std::byte* residual = nullptr;
   std::int64_t residual_stride = 0;
   Activation activation = Activation::none;
+  // So many products, with these distances between their arrays, if takes_batch() says so. `fetches_next`: each is
+  // worth being fetched while the one before is multiplied, where it follows in memory.
+  std::int64_t batch = 1, a_batch_stride = 0, b_batch_stride = 0, out_batch_stride = 0;
+  bool fetches_next = false;
 
   bool has_epilogue() const { return bias != nullptr || residual != nullptr || activation != Activation::none; }
 };
 
 // A member's share of the columns of a product with a packed weight: whole panels. None are 0 columns.
 Product share_of(const Product& product, std::int64_t member, std::int64_t members);
+
+// Whether a batch of such products may be run as one: what they read lies ready in a and b.
+bool takes_batch(const Product& product);
 
 // On up to `threads` threads (0: as many as the work is worth).
 void run_product(const Product& product, int threads);

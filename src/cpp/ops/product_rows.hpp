@@ -31,7 +31,6 @@ class ProductRows {
  public:
   ProductRows(const Product& product, ProductKind kind, std::int64_t group_size, int threads);
 
-  bool in_place() const { return !staged_; }
   // What some rows take in memory; 0 if there is something between them.
   std::int64_t bytes_end_to_end(std::int64_t rows) const { return end_to_end_ ? rows * row_bytes_ : 0; }
   // The rows from `row` on, the first of a tile.
