@@ -189,6 +189,15 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
   }
 }
 
+// Where out is fetched to, as __builtin_prefetch counts: 2 is the level-2 cache. All lines of a tile are asked for at
+// once, and on Zen 4 those that come from memory keep the tile's own loads waiting if they go to the level-1 cache. With
+// a matrix unit they are asked for a few at a time.
+#if defined(ATTNLIB_MATRIX_UNIT)
+constexpr int out_locality = 3;
+#else
+constexpr int out_locality = 2;
+#endif
+
 // Fetches what the epilogue of a tile will write and add, while the tile is multiplied: out is rarely in a cache yet.
 // Always for a whole tile, so that the loops unroll: fetching past the end of an array does no harm.
 template <class T>
@@ -197,7 +206,7 @@ ATTNLIB_INLINE void fetch_ends(const MatmulBlock& block, std::int64_t row, std::
   for (std::int64_t r = row; r < row + rows; ++r) {
     const T* out = static_cast<const T*>(block.out) + r * block.out_stride + column;
 #pragma GCC unroll 8
-    for (int n = 0; n < panel_width<compute_type<T>>; n += line) __builtin_prefetch(out + n, 1);
+    for (int n = 0; n < panel_width<compute_type<T>>; n += line) __builtin_prefetch(out + n, 1, out_locality);
     if (block.residual == nullptr) continue;
     const T* residual = static_cast<const T*>(block.residual) + r * block.residual_stride + column;
 #pragma GCC unroll 8
