@@ -68,9 +68,7 @@ struct DotProduct {
 template <class T, class Arithmetic>
 void multiply(const MatmulBlock* block) noexcept {
   using C = compute_type<T>;
-  multiply_block<T, Arithmetic, true>(*block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
-    return [](const C* sums, int) __attribute__((always_inline)) { return load(sums); };
-  });
+  multiply_block<T, Arithmetic, true>(*block, PlainValues<C>());
 }
 
 // Rows of T as rows of the compute type, padded to an even length for the pairs of bfloat16 panels.

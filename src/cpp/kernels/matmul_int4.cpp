@@ -104,10 +104,7 @@ void multiply_int4(const MatmulBlock* arguments) noexcept {
       const int rows =
           static_cast<int>(block.rows - row < int4_rows ? block.rows - row : static_cast<std::int64_t>(int4_rows));
       multiply_rows(rows, block, panel, row, tile);
-      finish_rows<T>(block, tile, row, column, rows, columns,
-                     [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
-                       return [](const float* sums, int) __attribute__((always_inline)) { return load(sums); };
-                     });
+      finish_rows<T>(block, tile, row, column, rows, columns, PlainValues<float>());
     }
   }
 }

@@ -106,9 +106,20 @@ struct TileTable {
 template <class Arithmetic>
 constexpr TileTable<Arithmetic> tile_table;
 
+// What accumulators are worth, in three steps, so that what belongs to columns, or to a row, is looked up once:
+// `values_of(column)(row)(sums, n)` is the value of a register of them, n columns further. A row's function is good
+// until the next row's is asked for. Here: they are the values.
+template <class C>
+struct PlainValues {
+  inline __attribute__((always_inline)) auto operator()(std::int64_t) const {
+    return [](std::int64_t) __attribute__((always_inline)) {
+      return [](const C* sums, int) __attribute__((always_inline)) { return load(sums); };
+    };
+  }
+};
+
 // Accumulators of some rows and all columns of a panel -> out = act(value + bias) + residual, in the compute type until
-// the store. `values_of(row, column)` gives a function that turns a register of accumulators, n columns further, into
-// values; it is good until the next one is asked for.
+// the store.
 template <class T, Activation kind, class SumElement, class ValuesOf, class C = compute_type<T>>
 ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                       std::int64_t column, int rows, ValuesOf values_of) {
@@ -118,20 +129,25 @@ ATTNLIB_INLINE void finish_whole_rows(const MatmulBlock& block, const SumElement
     bias[v] =
         block.bias == nullptr ? broadcast<C>(C(-0.0)) : load(static_cast<const C*>(block.bias) + column + v * lanes<C>);
   T* out = static_cast<T*>(block.out) + row * block.out_stride + column;
+  // Named here: for all that the compiler knows, the stores may change the block.
+  const std::int64_t out_stride = block.out_stride, residual_stride = block.residual_stride;
+  const T* residual =
+      block.residual == nullptr ? nullptr : static_cast<const T*>(block.residual) + row * residual_stride + column;
+  const auto values_of_row = values_of(column);
   for (int r = 0; r < rows; ++r) {
-    const auto values = values_of(row + r, column);
+    const auto values = values_of_row(row + r);
     vec<C> results[product_vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < product_vectors; ++v)
       results[v] = activate<C>(kind, values(tile + v * lanes<C>, v * lanes<C>) + bias[v]);
-    if (block.residual != nullptr) {
-      const T* residual = static_cast<const T*>(block.residual) + (row + r) * block.residual_stride + column;
+    if (residual != nullptr) {
 #pragma GCC unroll 4
       for (int v = 0; v < product_vectors; ++v) results[v] = results[v] + load(residual + v * lanes<C>);
+      residual += residual_stride;
     }
     store_results(out, results);
     tile += panel_width<C>;
-    out += block.out_stride;
+    out += out_stride;
   }
 }
 
@@ -141,8 +157,9 @@ template <class T, class SumElement, class ValuesOf, class C = compute_type<T>>
 __attribute__((noinline)) void finish_part_rows(const MatmulBlock& block, const SumElement* tile, std::int64_t row,
                                                 std::int64_t column, int rows, int columns, ValuesOf values_of) {
   const C* bias = block.bias == nullptr ? nullptr : static_cast<const C*>(block.bias) + column;
+  const auto values_of_row = values_of(column);
   for (int r = 0; r < rows; ++r) {
-    const auto values = values_of(row + r, column);
+    const auto values = values_of_row(row + r);
     T* out = static_cast<T*>(block.out) + (row + r) * block.out_stride + column;
     const T* residual = block.residual == nullptr
                             ? nullptr
@@ -190,8 +207,8 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
 }
 
 // Where out is fetched to, as __builtin_prefetch counts: 2 is the level-2 cache. All lines of a tile are asked for at
-// once, and on Zen 4 those that come from memory keep the tile's own loads waiting if they go to the level-1 cache. With
-// a matrix unit they are asked for a few at a time.
+// once, and on Zen 4 those that come from memory keep the tile's own loads waiting if they go to the level-1 cache.
+// With a matrix unit they are asked for a few at a time.
 #if defined(ATTNLIB_MATRIX_UNIT)
 constexpr int out_locality = 3;
 #else

@@ -210,9 +210,7 @@ void arrange_rows(const MatrixUnitRows* arguments) noexcept {
 }
 
 void multiply_bfloat16_tiles(const MatmulBlock* block) noexcept {
-  multiply_in_tiles<bfloat16, Bfloat16Tiles>(*block, [](std::int64_t, std::int64_t) __attribute__((always_inline)) {
-    return [](const float* sums, int) __attribute__((always_inline)) { return load(sums); };
-  });
+  multiply_in_tiles<bfloat16, Bfloat16Tiles>(*block, PlainValues<float>());
 }
 
 template <class T>
