@@ -55,7 +55,7 @@ def test_shapes(
 
 @by_dtype
 @pytest.mark.parametrize(
-    ("rows", "columns"), [(1, 16), (3, 40), (9, 16), (23, 48), (64, 64), (97, 32), (10, 17)]
+    ("rows", "columns"), [(1, 16), (3, 40), (8, 640), (9, 16), (23, 48), (64, 64), (97, 32), (10, 17)]
 )
 def test_batches(rows: int, columns: int, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """However the matrices of a batch lie, each has the bits of its own product, with any threads."""
@@ -68,6 +68,8 @@ def test_batches(rows: int, columns: int, dtype: np.dtype[Any], rng: np.random.G
     batches = [
         (a, b, None),
         (a[::-1], b, None),
+        (a[::-1, ::-1], b, None),
+        (a, b[::-1, ::-1], None),
         (a[:, ::2], b[:, 1::2], None),
         (swapped_a, b, None),
         (a, swapped_b, None),
@@ -76,6 +78,7 @@ def test_batches(rows: int, columns: int, dtype: np.dtype[Any], rng: np.random.G
         (a, b[:, :1], None),
         (a[2, 1], b, None),
         (a, b, apart[:, :, 1:-1, 2:-1]),
+        (a, b, apart[::-1, ::-1, 1:-1, 2:-1]),
     ]
     for left, right, out in batches:
         leading = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])

@@ -56,6 +56,7 @@ struct MatmulBlock {
   const void* residual;  // type of out, or null
   std::int64_t residual_stride;
   Activation activation;
+  bool single_tile_fetches;  // a panel, while it passes a few rows: where there is a matrix unit (multiply_block)
   // int8 and int4 alone, see there.
   const float* row_scales;
   const std::int32_t* row_offsets;

@@ -74,9 +74,9 @@ class Int8Values {
     } columns{};
 #pragma GCC unroll 4
     for (int v = 0; v < product_vectors; ++v) {
+      if (column + v * lanes<float> >= block_.columns) break;
       columns.sums[v] = words_.column_sums[v];
-      if (column + v * lanes<float> < block_.columns)
-        columns.scales[v] = load(block_.column_scales + column + v * lanes<float>);
+      columns.scales[v] = load(block_.column_scales + column + v * lanes<float>);
     }
     const MatmulBlock& block = block_;
     PanelWords& words = words_;

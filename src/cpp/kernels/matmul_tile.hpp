@@ -107,8 +107,9 @@ template <class Arithmetic>
 constexpr TileTable<Arithmetic> tile_table;
 
 // What accumulators are worth, in three steps, so that what belongs to columns, or to a row, is looked up once:
-// `values_of(column)(row)(sums, n)` is the value of a register of them, n columns further. A row's function is good
-// until the next row's is asked for. Here: they are the values.
+// values_of(column) gives a function of rows, which gives one of accumulators: (sums, n) is the value of a register of
+// them, n columns further. Each is kept while the next one is used, and good until another of its kind is asked for.
+// Here: they are the values.
 template <class C>
 struct PlainValues {
   inline __attribute__((always_inline)) auto operator()(std::int64_t) const {
@@ -206,18 +207,10 @@ ATTNLIB_INLINE void finish_rows(const MatmulBlock& block, const SumElement* tile
   }
 }
 
-// Where out is fetched to, as __builtin_prefetch counts: 2 is the level-2 cache. All lines of a tile are asked for at
-// once, and on Zen 4 those that come from memory keep the tile's own loads waiting if they go to the level-1 cache.
-// With a matrix unit they are asked for a few at a time.
-#if defined(ATTNLIB_MATRIX_UNIT)
-constexpr int out_locality = 3;
-#else
-constexpr int out_locality = 2;
-#endif
-
 // Fetches what the epilogue of a tile will write and add, while the tile is multiplied: out is rarely in a cache yet.
-// Always for a whole tile, so that the loops unroll: fetching past the end of an array does no harm.
-template <class T>
+// Always for a whole tile, so that the loops unroll: fetching past the end of an array does no harm. out goes where
+// __builtin_prefetch takes `out_locality` for, 3 the level-1 cache, 2 the level-2 cache.
+template <class T, int out_locality>
 ATTNLIB_INLINE void fetch_ends(const MatmulBlock& block, std::int64_t row, std::int64_t column, int rows) {
   constexpr int line = 64 / sizeof(T);
   for (std::int64_t r = row; r < row + rows; ++r) {
@@ -276,11 +269,6 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         // hardware's streams begin each page before its time; on Zen 4 that costs products of 8 rows a third.
         constexpr std::int64_t step_bytes = panel_width<C> * std::int64_t{sizeof(*units)};
         constexpr std::int64_t step_lines = step_bytes < 64 ? 1 : step_bytes / 64;
-#if defined(ATTNLIB_MATRIX_UNIT)
-        constexpr bool single_tile_fetches = true;
-#else
-        constexpr bool single_tile_fetches = false;
-#endif
         const std::int64_t tile_index = tiles - left_over;
         Fetching next{reinterpret_cast<const char*>(units), 0};
         if (panels_fetched < block.panel_bytes_after) {
@@ -294,15 +282,17 @@ ATTNLIB_INLINE void multiply_block(const MatmulBlock& block, ValuesOf values_of)
         } else if (!in_place && tiles > 1 && tile_index < step_lines) {
           next.step = step_bytes < 64 ? step_bytes : 64;
           next.place += (end - begin) * (step_bytes + tile_index * next.step);
-        } else if (single_tile_fetches && !in_place && rows >= 4 && tiles == 1) {
+        } else if (block.single_tile_fetches && !in_place && rows >= 4 && tiles == 1) {
           next = {next.place + 8192, step_bytes};
         } else if (fetched < fetch_to) {
           const std::int64_t wanted = (fetch_to - fetched + end - begin - 1) / (end - begin);
           next = {next_rows + fetched, wanted < 64 ? wanted : 64};
           fetched += next.step * (end - begin);
         }
-        // Not for a b that is read in place: measured with tiles of depth 64, which are over too soon.
-        if (chunk == chunks - 1 && !in_place) fetch_ends<T>(block, row, column, rows);
+        // Into the level-2 cache: all lines of a tile are asked for at once, and on their way from memory to the
+        // level-1 cache they keep the tile's own loads waiting. Not for a b that is read in place: measured with tiles
+        // of depth 64, which are over too soon.
+        if (chunk == chunks - 1 && !in_place) fetch_ends<T, 2>(block, row, column, rows);
         if constexpr (Direct && sizeof(T) == sizeof(C)) {
           if (plain && columns % lanes<C> == 0) {
             run(first, block.left_stride, units, block.depth_stride, end - begin,

@@ -111,7 +111,9 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
 
   const auto a_walk = walk_of(leading, a_strides), b_walk = walk_of(leading, b_strides);
   const auto out_walk = walk_of(leading, out_leading_strides);
-  if (a_walk && b_walk && out_walk && takes_batch(product)) {
+  // Long ones share their b among the threads, one after the other.
+  const bool long_ones = nanoseconds >= 1e7;
+  if (a_walk && b_walk && out_walk && !long_ones && takes_batch(product)) {
     product.batch = batch;
     product.a_batch_stride = a_walk->stride;
     product.b_batch_stride = b_walk->stride;
@@ -129,7 +131,7 @@ void matmul(const TensorView& a_given, const TensorView& b_given, const TensorVi
     one.out = out_given.at(offset_of(index, leading, out_leading_strides, leading_axes));
     run_product(one, threads_of_one);
   };
-  if (batch >= 4 * threads && nanoseconds < 1e7) {
+  if (batch >= 4 * threads && !long_ones) {
     parallel_for(batch, threads, [&](std::int64_t index) { run(index, 1); });
   } else {
     for (std::int64_t index = 0; index < batch; ++index) run(index, 0);

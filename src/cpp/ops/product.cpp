@@ -84,6 +84,7 @@ void run_blocks(const Product& p, const ProductRows& left, const Panels& panels,
     block.residual = p.residual == nullptr ? nullptr : p.residual + (row * p.residual_stride + column) * size;
     block.residual_stride = p.residual_stride;
     block.activation = p.activation;
+    block.single_tile_fetches = kernels().matrix_unit != nullptr;
     block.group_size = group_size;
     if (panels.kind == ProductKind::int8) {
       block.column_scales = p.packed->column_scales() + p.first_column + column;
@@ -222,7 +223,9 @@ void run_row_major(const Product& p, int threads) {
   const auto multiply = kernels().matmul->multiply_row_major[p.dtype == DType::float64 ? 1 : 0];
   const std::int64_t size = dtype_size(p.dtype);
   // Whole cache lines for each thread; as many columns as keep the sums in the level-1 cache.
-  const std::int64_t columns = std::clamp<std::int64_t>(ceil_div(ceil_div(p.columns, threads), 64) * 64, 64, 2048);
+  // A batch is enough tasks by itself.
+  const std::int64_t pieces = std::clamp<std::int64_t>(ceil_div(4 * std::int64_t{threads}, p.batch), 1, threads);
+  const std::int64_t columns = std::clamp<std::int64_t>(ceil_div(ceil_div(p.columns, pieces), 64) * 64, 64, 2048);
   const std::int64_t tasks_of_one = ceil_div(p.columns, columns);
   parallel_for(p.batch * tasks_of_one, threads, [&](std::int64_t task) {
     const std::int64_t item = task / tasks_of_one, column = task % tasks_of_one * columns;
@@ -271,14 +274,15 @@ Product share_of(const Product& product, std::int64_t member, std::int64_t membe
   return share;
 }
 
-bool takes_batch(const Product& p) { return is_walked_by_rows(p) || has_own_panels(p); }
+bool takes_batch(const Product& p) { return p.residual == nullptr && (is_walked_by_rows(p) || has_own_panels(p)); }
 
 void run_product(const Product& p, int threads) {
   if (p.rows == 0 || p.columns == 0) return;
   if (threads == 0)
-    threads = threads_for(
-        p.packed == nullptr ? product_nanoseconds(p.rows, p.columns, p.depth, static_cast<double>(dtype_size(p.dtype)))
-                            : product_nanoseconds(p.rows, *p.packed));
+    threads = threads_for(p.packed == nullptr ? static_cast<double>(p.batch) *
+                                                    product_nanoseconds(p.rows, p.columns, p.depth,
+                                                                        static_cast<double>(dtype_size(p.dtype)))
+                                              : product_nanoseconds(p.rows, *p.packed));
   DispatchRecord& record = dispatch_record();
   if (p.packed != nullptr) {
     ProductKind kind = kind_of(p.packed->format());

@@ -163,7 +163,7 @@ void multiply_block_in_tiles(const MatmulBlock& block, ValuesOf values_of) {
                                           for (std::int64_t i = 0; i < lines_a_step; ++i, next_panel += 64)
                                             __builtin_prefetch(next_panel, 0, 2);
                                           if (rows_fetched < rows) {
-                                            fetch_ends<T>(block, row + rows_fetched, column, rows_a_step);
+                                            fetch_ends<T, 3>(block, row + rows_fetched, column, rows_a_step);
                                             rows_fetched += rows_a_step;
                                           }
                                           const std::int64_t due = previous.rows * (step + 1) / steps;
