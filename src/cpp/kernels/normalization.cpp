@@ -61,55 +61,57 @@ ATTNLIB_INLINE compute_type<T> squares(const NormPart& part, compute_type<T> cen
   });
 }
 
-// Rows whose sums are made.
-template <class C>
-struct SummedRows {
-  const NormPart* parts;
-  const C *centres, *scales;
-  int rows;
-  bool staged;  // in scratch memory
-};
-
-// (row - centre) * scale, then `affine` of it and of the place.
-template <class T, bool streamed, class Affine>
-ATTNLIB_INLINE void norm_rows(const SummedRows<compute_type<T>>& summed, Affine affine) {
-  using C = compute_type<T>;
-  for (int r = 0; r < summed.rows; ++r) {
-    const NormPart& part = summed.parts[r];
-    const C* row = static_cast<const C*>(summed.staged ? part.scratch : part.x);
-    T* out = static_cast<T*>(part.out);
-    const vec<C> centre = broadcast<C>(summed.centres[r]), scale = broadcast<C>(summed.scales[r]);
-    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
-      store_result<streamed>(out + i, affine((load_lanes(row + i, count) - centre) * scale, i, count), count);
-    });
-  }
-}
-
+// (row - centre) * scale * weight + bias
 template <class T, bool streamed>
-ATTNLIB_INLINE void finish_rows_streamed_or_not(const SummedRows<compute_type<T>>& summed) {
+ATTNLIB_INLINE void finish_row(const NormPart& part, const compute_type<T>* row, compute_type<T> centre,
+                               compute_type<T> scale) {
   using C = compute_type<T>;
-  const T* weight = static_cast<const T*>(summed.parts->weight);
-  const T* bias = static_cast<const T*>(summed.parts->bias);
+  const T* weight = static_cast<const T*>(part.weight);
+  const T* bias = static_cast<const T*>(part.bias);
+  T* out = static_cast<T*>(part.out);
+  const auto normed = [&](std::int64_t i, int count) __attribute__((always_inline)) {
+    return (load_lanes(row + i, count) - broadcast<C>(centre)) * broadcast<C>(scale);
+  };
   if (weight != nullptr && bias != nullptr)
-    norm_rows<T, streamed>(summed, [=](vec<C> normed, std::int64_t i, int count) __attribute__((always_inline)) {
-      return fma(normed, load_lanes(weight + i, count), load_lanes(bias + i, count));
+    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+      const vec<C> scaled = fma(normed(i, count), load_lanes(weight + i, count), load_lanes(bias + i, count));
+      store_result<streamed>(out + i, scaled, count);
     });
   else if (weight != nullptr)
-    norm_rows<T, streamed>(summed, [=](vec<C> normed, std::int64_t i, int count) __attribute__((always_inline)) {
-      return normed * load_lanes(weight + i, count);
+    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+      store_result<streamed>(out + i, normed(i, count) * load_lanes(weight + i, count), count);
     });
   else if (bias != nullptr)
-    norm_rows<T, streamed>(summed, [=](vec<C> normed, std::int64_t i, int count)
-                                       __attribute__((always_inline)) { return normed + load_lanes(bias + i, count); });
+    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+      store_result<streamed>(out + i, normed(i, count) + load_lanes(bias + i, count), count);
+    });
   else
-    norm_rows<T, streamed>(summed,
-                           [](vec<C> normed, std::int64_t, int) __attribute__((always_inline)) { return normed; });
+    for_each_vector<C>(part.n, [&](std::int64_t i, int count, int) __attribute__((always_inline)) {
+      store_result<streamed>(out + i, normed(i, count), count);
+    });
 }
 
-// Not inlined: all norms of a type share these eight loops, a tenth of the library were they repeated.
 template <class T>
-__attribute__((noinline)) static void finish_rows(const SummedRows<compute_type<T>>& summed, bool streamed) {
-  streamed ? finish_rows_streamed_or_not<T, true>(summed) : finish_rows_streamed_or_not<T, false>(summed);
+ATTNLIB_INLINE void finish_row_here(const NormPart& part, const compute_type<T>* row, compute_type<T> centre,
+                                    compute_type<T> scale, bool streamed) {
+  streamed ? finish_row<T, true>(part, row, centre, scale) : finish_row<T, false>(part, row, centre, scale);
+}
+
+template <class T>
+__attribute__((noinline)) static void finish_row_apart(const NormPart& part, const compute_type<T>* row,
+                                                       compute_type<T> centre, compute_type<T> scale, bool streamed) {
+  finish_row_here<T>(part, row, centre, scale, streamed);
+}
+
+// Types that are widened apart: their eight loops are so much code that, repeated in all norms, they were a tenth of
+// the library. float32 would take 1.15 times as long for rows of 768.
+template <class T, bool residual>
+ATTNLIB_INLINE void finish(const NormPart& part, compute_type<T> centre, compute_type<T> scale, bool streamed) {
+  const auto* row = first_pass<T, residual>(part);
+  if constexpr (sizeof(T) == sizeof(compute_type<T>))
+    finish_row_here<T>(part, row, centre, scale, streamed);
+  else
+    finish_row_apart<T>(part, row, centre, scale, streamed);
 }
 
 template <class T, bool centred, bool residual>
@@ -136,7 +138,7 @@ static void run_rows(const NormRows& rows) noexcept {
       const C variance = squares<T, residual, !centred>(parts[i], centres[i]) / n;
       scales[i] = C{1} / square_root(variance + static_cast<C>(rows.eps));
     }
-    finish_rows<T>({parts, centres, scales, count, staged<T, residual>}, rows.streamed);
+    for (int i = 0; i < count; ++i) finish<T, residual>(parts[i], centres[i], scales[i], rows.streamed);
   }
   if (rows.streamed) end_streaming();
 }
@@ -159,7 +161,7 @@ static double part_squares(const NormPart& part, double centre) noexcept {
 template <class T>
 static void part_finish(const NormPart& part, double centre, double scale) noexcept {
   const auto shift = static_cast<compute_type<T>>(centre), factor = static_cast<compute_type<T>>(scale);
-  finish_rows<T>({&part, &shift, &factor, 1, part.residual == nullptr ? staged<T, false> : staged<T, true>}, false);
+  part.residual == nullptr ? finish<T, false>(part, shift, factor, false) : finish<T, true>(part, shift, factor, false);
 }
 
 template <class T, bool centred>

@@ -1,6 +1,9 @@
 #include "attnlib/normalization.hpp"
 
 #include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -20,6 +23,26 @@ void check_row(const std::string& operation, const char* argument, const TensorV
                               Shape{x.shape.from_end(1)}.to_string() + " for x of shape " + x.shape.to_string() +
                               ", got " + vector->shape.to_string());
 }
+
+// A weight or bias for many rows. One that begins within a cache line, as NumPy's arrays do, would take two lines for
+// each register in every row, so it is copied; a copy takes as long as some ten rows gain by it.
+class RowVector {
+ public:
+  RowVector(const TensorView* vector, std::int64_t rows) : data_(vector == nullptr ? nullptr : vector->at(0)) {
+    constexpr std::int64_t rows_worth_copying = 16;
+    constexpr std::uintptr_t line = 64;
+    if (data_ == nullptr || rows < rows_worth_copying || reinterpret_cast<std::uintptr_t>(data_) % line == 0) return;
+    const std::int64_t bytes = vector->shape[0] * dtype_size(vector->dtype);
+    copy_.emplace(bytes);
+    std::memcpy(copy_->as<std::byte>(), data_, static_cast<std::size_t>(bytes));
+    data_ = copy_->as<std::byte>();
+  }
+  const std::byte* data() const { return data_; }
+
+ private:
+  const std::byte* data_;
+  std::optional<Scratch> copy_;
+};
 
 // One long row, its parts dealt out to threads: pass by pass, and the parts' results joined in their order. Numbers are
 // of the compute type C at every step, as in a kernel.
@@ -81,14 +104,15 @@ void normalize(const char* operation, const NormKernel& kernel, const TensorView
   const std::int64_t group_elements = rows * n * dtype_size(x.dtype) <= near_bytes ? 2048 : 1024;
   const bool streamed = worth_streaming(out, out.rank() - 1, {&x, residual});
   const std::int64_t block = rows_per_task(rows, n, threads);
+  const RowVector near_weight(weight, rows), near_bias(bias, rows);
   parallel_for((rows + block - 1) / block, threads, [&](std::int64_t task) {
     const Scratch scratch(staged ? row_scratch(n) * compute_size : 0);
     const std::int64_t begin = task * block;
     walk.for_each_run(begin, std::min(begin + block, rows), [&](const auto& offsets, const auto& steps, auto count) {
       kernel.rows({.x = x.at(offsets[0]),
                    .residual = residual == nullptr ? nullptr : residual->at(offsets[1]),
-                   .weight = weight == nullptr ? nullptr : weight->data,
-                   .bias = bias == nullptr ? nullptr : bias->data,
+                   .weight = near_weight.data(),
+                   .bias = near_bias.data(),
                    .out = out.at(offsets[2]),
                    .scratch = scratch.as<void>(),
                    .x_stride = steps[0],
