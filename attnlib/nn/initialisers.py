@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Initialiser", "constant", "normal", "uniform", "xavier_bound"]
 
-Initialiser = Callable[[np.random.Generator, tuple[int, ...]], NDArray[Any]]
+# In quotes, since NumPy imports its random module, and that hashlib and more, only when it is asked for.
+Initialiser = Callable[["np.random.Generator", tuple[int, ...]], NDArray[Any]]
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], *, bound: float) -> NDArray[Any]:
